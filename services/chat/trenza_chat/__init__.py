@@ -1,0 +1,1 @@
+"""Trenza's chat service: text generation over gRPC."""
