@@ -1,0 +1,1 @@
+"""Decisions of the engine that need neither a model nor a clock."""

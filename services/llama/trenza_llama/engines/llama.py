@@ -1,0 +1,329 @@
+"""A model in llama.cpp: loading it, its slots of memory and its batches."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp as native
+from numpy.typing import NDArray
+from trenza_runtime.worker.engine import ModelFacts, ModelLoadError, ProgressReporter
+
+from trenza_llama.device import DecodeError, Feed
+from trenza_llama.engine import GenerateRequest, LlamaSpec, TokenLogprob
+from trenza_llama.engines.native_log import LogLines, recorded
+from trenza_llama.engines.sampler import LlamaSampler, Row, logprob
+from trenza_llama.engines.vocabulary import LlamaVocabulary
+from trenza_llama.loop import BatchingEngine
+from trenza_llama.prompts import PromptEncoder
+from trenza_llama.template import CHATML, ChatTemplate, TemplateError
+
+_DEFAULT_CONTEXT_LENGTH = 8192
+_SCORED_ROWS = 64
+"""How many rows a batch may ask for beyond one per slot: what echoing a prompt's log-probabilities uses at a time."""
+
+_GGUF_VERSIONS = (2, 3)
+_FLASH_ATTENTION = {
+    None: native.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    False: native.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    True: native.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+}
+_KV_TYPES = {
+    "f32": native.GGML_TYPE_F32,
+    "f16": native.GGML_TYPE_F16,
+    "q8_0": native.GGML_TYPE_Q8_0,
+    "q5_1": native.GGML_TYPE_Q5_1,
+    "q5_0": native.GGML_TYPE_Q5_0,
+    "q4_1": native.GGML_TYPE_Q4_1,
+    "q4_0": native.GGML_TYPE_Q4_0,
+}
+
+
+def load(spec: LlamaSpec, report: ProgressReporter) -> BatchingEngine:
+    """Loads a model from a GGUF file (or the first of its parts). Raises ModelLoadError.
+
+    What `report` raises ends the load and is raised again.
+    """
+    _check_file(Path(spec.model_path))
+    native.llama_backend_init()
+    with recorded() as log:
+        model = _load_model(spec, report, log)
+        try:
+            device = LlamaDevice(model, spec, log)
+        except BaseException:
+            native.llama_model_free(model)
+            raise
+    try:
+        encoder = PromptEncoder(device.vocabulary, _template(spec, device), device.context_length)
+    except BaseException:
+        device.close()
+        raise
+    return BatchingEngine(
+        device,
+        encoder,
+        batch_tokens=spec.batch_tokens,
+        prefill_tokens=spec.prefill_tokens,
+        max_waiting=spec.max_waiting,
+    )
+
+
+class LlamaDevice:
+    """Implements `Device` over a loaded model, which it owns from here on. Raises ModelLoadError."""
+
+    def __init__(self, model: Any, spec: LlamaSpec, log: LogLines) -> None:
+        _check_kind(model)
+        self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(model))
+        self.context_length = spec.context_length or min(native.llama_model_n_ctx_train(model), _DEFAULT_CONTEXT_LENGTH)
+        self._batch_tokens = spec.batch_tokens
+        self.max_rows = min(spec.batch_tokens, spec.slots + _SCORED_ROWS)
+        self._context = native.llama_init_from_model(model, _context_params(spec, self.context_length, self.max_rows))
+        if not self._context:
+            raise _load_error("no room for the context of the model" if not log.errors() else "", log)
+        self._model = model
+        self._memory = native.llama_get_memory(self._context)
+        self._sliding_window: int = native.llama_model_n_swa(model)
+        self._batch = _Batch(spec.batch_tokens)
+        self._row_type = ctypes.POINTER(ctypes.c_float * self.vocabulary.size)
+        self.facts = _facts(model, spec, self.context_length, log)
+
+    def truncate(self, slot: int, length: int) -> int:
+        """See `Device`. Recurrent and sliding-window memories may not know enough any more to go on from `length`."""
+        if length > 0 and native.llama_memory_seq_rm(self._memory, slot, length, -1) and self._intact(slot, length):
+            return length
+        native.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        return 0
+
+    def copy(self, source: int, target: int, length: int) -> int:
+        """See `Device`. llama.cpp copies between slots only as a whole; what is too much is removed afterwards."""
+        native.llama_memory_seq_rm(self._memory, target, -1, -1)
+        native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        return self.truncate(target, length)
+
+    def run(self, feeds: Sequence[Feed]) -> list[int]:
+        """See `Device`."""
+        first_rows = self._batch.fill(feeds, self.max_rows)
+        result = native.llama_decode(self._context, self._batch.native)
+        if result != 0:
+            raise DecodeError(f"llama_decode returned {result}")
+        return first_rows
+
+    def sampler(self, request: GenerateRequest, prompt: Sequence[int]) -> LlamaSampler:
+        """See `Device`."""
+        return LlamaSampler(self, self.vocabulary, request, prompt)
+
+    def logprob(self, row: int, token: int, top: int) -> TokenLogprob:
+        """See `Device`."""
+        return logprob(self.logits(row), token, top, self.vocabulary)
+
+    def logits(self, row: int) -> Row:
+        """See `Rows`."""
+        self._batch.check_row(row)
+        pointer = native.llama_get_logits_ith(self._context, row)
+        if not pointer:
+            raise IndexError(f"the last batch has no logits for row {row}")
+        row_memory: Any = ctypes.cast(pointer, self._row_type).contents
+        logits: Row = np.frombuffer(row_memory, dtype=np.float32)
+        return logits
+
+    def native_sample(self, chain: Any, row: int) -> int:
+        """See `Rows`."""
+        self._batch.check_row(row)
+        token: int = native.llama_sampler_sample(chain, self._context, row)
+        return token
+
+    def close(self) -> None:
+        """See `Device`."""
+        if self._context is not None:
+            native.llama_free(self._context)
+            native.llama_model_free(self._model)
+            self._context = self._model = self._memory = None
+
+    def metadata(self, key: str) -> str | None:
+        """A value of the GGUF file's metadata as text, None if it has no such key."""
+        return _metadata(self._model, key)
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """The model's chat template (or a named variant of it), None if the file has none."""
+        source = native.llama_model_chat_template(self._model, name.encode() if name else None)
+        return source.decode(errors="replace") if source else None
+
+    def _intact(self, slot: int, length: int) -> bool:
+        """Whether a slot still holds all that the token at position `length` will look back at."""
+        if native.llama_memory_seq_pos_max(self._memory, slot) != length - 1:
+            return False
+        if self._sliding_window == 0:
+            return True
+        oldest: int = native.llama_memory_seq_pos_min(self._memory, slot)
+        return oldest <= max(0, length - self._sliding_window)
+
+
+class _Batch:
+    """The memory of a batch, reused by every step. llama.cpp ends the process on a batch that breaks its rules."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._tokens = np.zeros(capacity, dtype=np.int32)
+        self._positions = np.zeros(capacity, dtype=np.int32)
+        self._slot_counts = np.ones(capacity, dtype=np.int32)
+        self._slots = np.zeros(capacity, dtype=np.int32)
+        self._wanted = np.zeros(capacity, dtype=np.int8)
+        addresses = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uint64)
+        self._slot_pointers: NDArray[np.uint64] = addresses.astype(np.uint64)
+        self._count = 0
+        self.native = native.llama_batch(
+            n_tokens=0,
+            token=_pointer(self._tokens, native.llama_token),
+            embd=None,
+            pos=_pointer(self._positions, native.llama_pos),
+            n_seq_id=_pointer(self._slot_counts, ctypes.c_int32),
+            seq_id=_pointer(self._slot_pointers, ctypes.POINTER(native.llama_seq_id)),
+            logits=_pointer(self._wanted, ctypes.c_int8),
+        )
+
+    def fill(self, feeds: Sequence[Feed], max_rows: int) -> list[int]:
+        """Takes the tokens of the feeds; returns the number of each feed's first row."""
+        if sum(len(feed.tokens) for feed in feeds) > self._capacity or sum(feed.rows for feed in feeds) > max_rows:
+            raise ValueError(f"the batch is larger than {self._capacity} tokens or {max_rows} rows")
+        first_rows = []
+        start = 0
+        for feed in feeds:
+            end = start + len(feed.tokens)
+            self._tokens[start:end] = feed.tokens
+            self._positions[start:end] = range(feed.position, feed.position + len(feed.tokens))
+            self._slots[start:end] = feed.slot
+            self._wanted[start:end] = 0
+            self._wanted[end - feed.rows : end] = 1
+            first_rows.append(end - feed.rows)
+            start = end
+        self._count = self.native.n_tokens = start
+        return first_rows
+
+    def check_row(self, row: int) -> None:
+        """Raises IndexError for a token whose logits were not asked for."""
+        if not (0 <= row < self._count and self._wanted[row]):
+            raise IndexError(f"no logits were asked for in row {row}")
+
+
+def _pointer(array: NDArray[Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(8)
+    except FileNotFoundError as error:
+        raise ModelLoadError(f"there is no model file {path.name}", "MODEL_FILE_MISSING") from error
+    except OSError as error:
+        raise ModelLoadError(f"the model file {path.name} cannot be read: {error.strerror}") from error
+    if header[:4] != b"GGUF":
+        raise ModelLoadError(f"{path.name} is not a GGUF file", "MODEL_FILE_INVALID")
+    if len(header) < 8 or struct.unpack("<I", header[4:])[0] not in _GGUF_VERSIONS:
+        raise ModelLoadError(f"{path.name} is a GGUF file of an unknown version", "MODEL_FILE_INVALID")
+
+
+def _load_model(spec: LlamaSpec, report: ProgressReporter, log: LogLines) -> Any:
+    raised: list[BaseException] = []
+
+    @native.llama_progress_callback  # type: ignore[untyped-decorator]  # llama_cpp has no type information
+    def on_progress(part: float, _user_data: object) -> bool:
+        try:
+            report(min(max(part, 0.0), 1.0))
+        except BaseException as error:  # llama.cpp cannot pass it on: it is raised again below
+            raised.append(error)
+            return False
+        return True
+
+    params = native.llama_model_default_params()
+    params.n_gpu_layers = spec.gpu_layers
+    params.main_gpu = spec.main_gpu
+    params.progress_callback = on_progress
+    model = native.llama_model_load_from_file(os.fsencode(spec.model_path), params)
+    if raised:
+        if model:
+            native.llama_model_free(model)
+        raise raised[0]
+    if not model:
+        raise _load_error(f"{Path(spec.model_path).name} cannot be loaded", log, "MODEL_FILE_INVALID")
+    return model
+
+
+def _load_error(message: str, log: LogLines, reason: str = "MODEL_LOAD_FAILED") -> ModelLoadError:
+    errors = [error for error in log.errors() if error]
+    if any("alloc" in error or "out of memory" in error for error in errors):
+        reason = "OUT_OF_MEMORY"
+    return ModelLoadError(": ".join([part for part in (message, *errors[:1]) if part]), reason)
+
+
+def _check_kind(model: Any) -> None:
+    if native.llama_model_has_encoder(model) or not native.llama_model_has_decoder(model):
+        raise ModelLoadError("the model is not a text generator: it has an encoder", "MODEL_NOT_SUPPORTED")
+    if native.llama_model_is_diffusion(model):
+        raise ModelLoadError("the model generates text by diffusion, which is not supported", "MODEL_NOT_SUPPORTED")
+    if native.llama_vocab_type(native.llama_model_get_vocab(model)) == native.LLAMA_VOCAB_TYPE_NONE:
+        raise ModelLoadError("the model file has no tokenizer", "MODEL_NOT_SUPPORTED")
+
+
+def _context_params(spec: LlamaSpec, context_length: int, max_rows: int) -> Any:
+    threads = spec.threads or len(os.sched_getaffinity(0))
+    params = native.llama_context_default_params()
+    params.n_ctx = context_length * spec.slots
+    params.n_batch = spec.batch_tokens
+    params.n_ubatch = min(spec.batch_tokens, 512)
+    params.n_seq_max = spec.slots
+    params.n_outputs_max = max_rows
+    params.n_threads = params.n_threads_batch = threads
+    params.flash_attn_type = _FLASH_ATTENTION[spec.flash_attention]
+    params.type_k = params.type_v = _KV_TYPES[spec.kv_type]
+    params.swa_full = spec.swa_full
+    # Each slot has memory of its own: what runs beside a request does not change its answer.
+    params.kv_unified = False
+    params.no_perf = True
+    return params
+
+
+def _template(spec: LlamaSpec, device: LlamaDevice) -> ChatTemplate:
+    source = spec.chat_template or device.chat_template() or CHATML
+    try:
+        return ChatTemplate(source, device.vocabulary.bos_text, device.vocabulary.eos_text)
+    except TemplateError as error:
+        raise ModelLoadError(str(error), "INVALID_TEMPLATE") from error
+
+
+def _facts(model: Any, spec: LlamaSpec, context_length: int, log: LogLines) -> ModelFacts:
+    description = ctypes.create_string_buffer(256)
+    native.llama_model_desc(model, description, len(description))
+    properties = {
+        "context_length": str(context_length),
+        "trained_context_length": str(native.llama_model_n_ctx_train(model)),
+        "description": description.value.decode(errors="replace"),
+        "parameters": str(native.llama_model_n_params(model)),
+        "vocabulary": str(native.llama_vocab_n_tokens(native.llama_model_get_vocab(model))),
+        "architecture": _metadata(model, "general.architecture") or "unknown",
+        "kv_type": spec.kv_type,
+    }
+    name = _metadata(model, "general.name")
+    if name:
+        properties["name"] = name
+    return ModelFacts(spec.slots, _memory_bytes(model, log), properties)
+
+
+def _memory_bytes(model: Any, log: LogLines) -> Mapping[str, int]:
+    """Memory by device in the platform's terms; llama.cpp tells its buffers only in its log."""
+    memory: dict[str, int] = {}
+    for name, size in log.buffer_bytes().items():
+        device = name.removesuffix("_Mapped").removesuffix("_REPACK").removesuffix("_Host")
+        device = f"cuda:{device[4:]}" if device.startswith("CUDA") and device[4:].isdigit() else "cpu"
+        memory[device] = memory.get(device, 0) + size
+    return memory or {"cpu": int(native.llama_model_size(model))}
+
+
+def _metadata(model: Any, key: str) -> str | None:
+    buffer = ctypes.create_string_buffer(4096)
+    length = native.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode(errors="replace") if length >= 0 else None

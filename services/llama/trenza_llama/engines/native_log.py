@@ -1,0 +1,71 @@
+"""Sends llama.cpp's log to Python's logging (at debug) and keeps the latest lines, which say why a load failed."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from llama_cpp import llama_cpp as native
+
+_logger = logging.getLogger("trenza_llama.native")
+
+_ERROR = 3
+_CONTINUED = 5
+_MAX_LINES = 4000
+
+_BUFFER = re.compile(r"(\S+)\s+(?:model|KV|RS|compute|output)\s+buffer size\s*=\s*([\d.]+)\s*MiB")
+
+
+class LogLines:
+    """The lines written while a model was loaded, oldest first, at most the latest 4000."""
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[int, str]] = deque(maxlen=_MAX_LINES)
+
+    def add(self, level: int, text: str) -> None:
+        """Adds a line, or a continuation of the last one."""
+        if level == _CONTINUED and self._lines:
+            before, start = self._lines[-1]
+            self._lines[-1] = (before, start + text)
+        else:
+            self._lines.append((level, text))
+
+    def errors(self) -> list[str]:
+        """What was logged as an error, without the names of llama.cpp's functions."""
+        return [re.sub(r"^\w+: (error: |error )?", "", text).strip() for level, text in self._lines if level == _ERROR]
+
+    def buffer_bytes(self) -> Mapping[str, int]:
+        """The memory that llama.cpp said it reserved, by device in its own terms (`CPU`, `CUDA0` …)."""
+        found: dict[str, float] = defaultdict(float)
+        for _, text in self._lines:
+            for device, mebibytes in _BUFFER.findall(text):
+                found[device] += float(mebibytes) * 2**20
+        return {device: int(size) for device, size in found.items()}
+
+
+# llama.cpp has one log per process, so what listens to it is one per process too.
+_listeners: list[LogLines] = []
+
+
+@native.llama_log_callback  # type: ignore[untyped-decorator]  # llama_cpp has no type information
+def _receive(level: int, text: bytes, _user_data: object) -> None:
+    line = text.decode(errors="replace")
+    for listener in _listeners:
+        listener.add(level, line)
+    if _logger.isEnabledFor(logging.DEBUG) and line.strip(" .\n"):
+        _logger.debug("%s", line.rstrip())
+
+
+@contextmanager
+def recorded() -> Iterator[LogLines]:
+    """Takes over llama.cpp's log for good and records it during the block."""
+    native.llama_log_set(_receive, None)
+    lines = LogLines()
+    _listeners.append(lines)
+    try:
+        yield lines
+    finally:
+        _listeners.remove(lines)
