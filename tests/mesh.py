@@ -87,14 +87,17 @@ class Mesh:
         self.processes: dict[str, Process] = {}
         self.scheduler_port = free_port()
 
-    def start(self, replicas: int = 1, chat: Mapping[str, str] | None = None, **gateway: str) -> Mesh:
+    def start(
+        self, replicas: int = 1, model: str = "starter-chat", chat: Mapping[str, str] | None = None, **gateway: str
+    ) -> Mesh:
+        """Brings up the usual set and waits until `model` is loaded on every replica."""
         self.start_scheduler()
         for index in range(replicas):
             self.start_chat(f"chat-{index}", wait=False, **(chat or {}))
         self.start_gateway(wait=False, **gateway)
         for process in self.processes.values():
             self._await_ready(process)
-        self.await_model("starter-chat", replicas)
+        self.await_model(model, replicas)
         return self
 
     def start_scheduler(self, **environment: str) -> Process:

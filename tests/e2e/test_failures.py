@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import grpc
 import httpx
 import openai
 import pytest
-from e2e.conftest import LONG, MODEL, SEVEN_AND_FIVE, Crowd, ask, client_of, leased_slots, slots_used, snapshot, waiting
+from e2e.load import LONG, MODEL, SEVEN_AND_FIVE, Crowd, ask, client_of, leased_slots, slots_used, snapshot, waiting
 from mesh import Mesh, eventually
+from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
 from trenza.common.v1 import common_pb2
 
 
@@ -18,8 +20,8 @@ def busy_replica(mesh: Mesh) -> str:
     return eventually(lambda: next((name for name, used in slots_used(mesh).items() if used), None))
 
 
-def test_killed_replica_costs_its_streams_a_clear_error_and_nothing_else(own_mesh: Mesh, slow_model: str) -> None:
-    mesh = own_mesh.start(replicas=2, chat={"TRENZA_CHAT_MODELS_ROOT": slow_model})
+def test_killed_replica_costs_its_streams_a_clear_error_and_nothing_else(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
+    mesh = own_mesh.start(replicas=2, chat=slow_model)
     with client_of(mesh) as client:
         stream = client.chat.completions.create(stream=True, **{**LONG, "model": "slow"})
         assert next(iter(stream)).choices
@@ -38,8 +40,8 @@ def test_killed_replica_costs_its_streams_a_clear_error_and_nothing_else(own_mes
         assert victim in {view.state.replica_id for view in snapshot(mesh).snapshot.replicas}, others
 
 
-def test_killed_engine_worker_leaves_the_service_up(own_mesh: Mesh, slow_model: str) -> None:
-    mesh = own_mesh.start(chat={"TRENZA_CHAT_MODELS_ROOT": slow_model})
+def test_killed_engine_worker_leaves_the_service_up(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
+    mesh = own_mesh.start(chat=slow_model)
     with client_of(mesh) as client:
         stream = client.chat.completions.create(stream=True, **{**LONG, "model": "slow"})
         next(iter(stream))
@@ -86,8 +88,8 @@ def test_scheduler_killed_under_load_costs_no_request(own_mesh: Mesh) -> None:
     eventually(lambda: not any(leased_slots(mesh).values()), limit_s=5)
 
 
-def test_hung_up_client_frees_its_slot_at_once(own_mesh: Mesh, slow_model: str) -> None:
-    mesh = own_mesh.start(chat={"TRENZA_CHAT_MODELS_ROOT": slow_model, "TRENZA_CHAT_SLOTS": "1"})
+def test_hung_up_client_frees_its_slot_at_once(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
+    mesh = own_mesh.start(chat={**slow_model, "TRENZA_CHAT_SLOTS": "1"})
 
     def generated() -> float:
         return sum(value for name, value in mesh["chat-0"].metrics().items() if "generated_tokens_total" in name)
@@ -111,8 +113,8 @@ def test_hung_up_client_frees_its_slot_at_once(own_mesh: Mesh, slow_model: str) 
         assert freed_s < step_s + 0.5, f"{freed_s:.3f} s against {step_s:.3f} s per step"
 
 
-def test_64_streams_on_4_slots_all_finish_in_order_of_class(own_mesh: Mesh, slow_model: str) -> None:
-    mesh = own_mesh.start(chat={"TRENZA_CHAT_MODELS_ROOT": slow_model, "TRENZA_CHAT_SLOTS": "4"})
+def test_64_streams_on_4_slots_all_finish_in_order_of_class(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
+    mesh = own_mesh.start(chat={**slow_model, "TRENZA_CHAT_SLOTS": "4"})
     crowd, first_tokens = Crowd(), []
 
     def stream(label: tuple[str, int], tokens: int, priority: int) -> int:
@@ -147,10 +149,10 @@ def test_64_streams_on_4_slots_all_finish_in_order_of_class(own_mesh: Mesh, slow
     assert max(displaced) <= 4, classes
 
 
-def test_full_queue_answers_429_with_retry_after_and_recovers(own_mesh: Mesh, slow_model: str) -> None:
+def test_full_queue_answers_429_with_retry_after_and_recovers(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
     mesh = own_mesh
     mesh.start_scheduler(TRENZA_SCHEDULER_QUEUE_LIMIT="3")
-    mesh.start_chat("chat-0", TRENZA_CHAT_MODELS_ROOT=slow_model, TRENZA_CHAT_SLOTS="1", TRENZA_CHAT_QUEUE_LIMIT="0")
+    mesh.start_chat("chat-0", **slow_model, TRENZA_CHAT_SLOTS="1", TRENZA_CHAT_QUEUE_LIMIT="0")
     mesh.start_gateway()
     mesh.await_model(MODEL)
     body = {"model": "slow", "messages": SEVEN_AND_FIVE, "max_tokens": 60, "ignore_eos": True}
@@ -169,8 +171,8 @@ def test_full_queue_answers_429_with_retry_after_and_recovers(own_mesh: Mesh, sl
     assert httpx.post(f"{mesh.http_url}/v1/chat/completions", json=body, timeout=120).status_code == 200
 
 
-def test_draining_replica_finishes_its_streams_and_gets_nothing_new(own_mesh: Mesh, slow_model: str) -> None:
-    mesh = own_mesh.start(replicas=2, chat={"TRENZA_CHAT_MODELS_ROOT": slow_model})
+def test_draining_replica_finishes_its_streams_and_gets_nothing_new(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
+    mesh = own_mesh.start(replicas=2, chat=slow_model)
     crowd = Crowd()
 
     def stream() -> int:
@@ -190,10 +192,8 @@ def test_draining_replica_finishes_its_streams_and_gets_nothing_new(own_mesh: Me
     eventually(lambda: leaver not in leased_slots(mesh), limit_s=5)
 
 
-def test_deadline_of_a_grpc_client_reaches_the_engine(own_mesh: Mesh, slow_model: str) -> None:
-    from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
-
-    mesh = own_mesh.start(chat={"TRENZA_CHAT_MODELS_ROOT": slow_model})
+def test_deadline_of_a_grpc_client_reaches_the_engine(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
+    mesh = own_mesh.start(chat=slow_model)
     with grpc.insecure_channel(mesh.grpc_address) as channel:
         stub = chat_pb2_grpc.ChatServiceStub(channel)
         request = chat_pb2.ChatRequest(
@@ -201,7 +201,6 @@ def test_deadline_of_a_grpc_client_reaches_the_engine(own_mesh: Mesh, slow_model
             messages=[chat_pb2.Message(role=chat_pb2.ROLE_USER, content=[chat_pb2.ContentPart(text="Hello!")])],
             options=chat_pb2.GenerationOptions(ignore_end=True),
         )
-        list(stub.Chat(_short(request, chat_pb2), timeout=60))  # loads the model
         with pytest.raises(grpc.RpcError) as caught:
             for _ in stub.Chat(request, timeout=1.0):
                 pass
@@ -209,9 +208,3 @@ def test_deadline_of_a_grpc_client_reaches_the_engine(own_mesh: Mesh, slow_model
     eventually(lambda: not any(slots_used(mesh).values()), limit_s=5)
     eventually(lambda: not any(leased_slots(mesh).values()), limit_s=5)
 
-
-def _short(request, chat_pb2):
-    short = chat_pb2.ChatRequest()
-    short.CopyFrom(request)
-    short.options.max_tokens = 1
-    return short

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import psutil
 import pytest
-from e2e.conftest import MODEL, SEVEN_AND_FIVE
+from e2e.load import MODEL, SEVEN_AND_FIVE
 from mesh import Mesh, eventually
 
 CHAT = "/v1/chat/completions"
