@@ -103,6 +103,10 @@ class Device(Protocol):
     def max_rows(self) -> int:
         """How many rows one batch may ask for."""
 
+    @property
+    def can_copy(self) -> bool:
+        """Whether a part of one slot can be copied to another."""
+
     def truncate(self, slot: int, length: int) -> int:
         """Forgets a slot's tokens from position `length` on; returns how many are kept, 0 if it cannot keep a part."""
 

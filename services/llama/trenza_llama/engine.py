@@ -50,8 +50,9 @@ class LlamaSpec:
     def __post_init__(self) -> None:
         _require(1 <= self.slots <= 256, "slots must be between 1 and 256")
         _require(self.context_length is None or self.context_length >= 8, "context_length must be at least 8 tokens")
-        _require(self.batch_tokens >= max(self.slots, 8), "batch_tokens must be at least 8 and no less than slots")
-        _require(self.prefill_tokens >= 1, "prefill_tokens must be at least 1")
+        # Otherwise there could be steps in which not every prompt advances.
+        _require(self.batch_tokens >= 2 * self.slots, "batch_tokens must be at least twice the number of slots")
+        _require(self.prefill_tokens >= self.slots, "prefill_tokens must be no less than the number of slots")
         _require(self.threads is None or self.threads >= 1, "threads must be at least 1")
         _require(self.max_waiting >= 0, "max_waiting must not be negative")
 

@@ -35,6 +35,10 @@ from trenza_llama.prompts import PromptEncoder, PromptError
 _PREPARED_PER_STEP = 8
 """How many new requests are turned into tokens between two steps of the device; answers under way wait meanwhile."""
 
+_LEAST_COPIED = 8
+_COPY_COST = 256
+"""A slot is copied as a whole, with its unused room: that costs about as much as computing a token for every 256 of it."""
+
 _MAX_FAILED_STEPS = 3
 """After this many failed steps in a row the engine counts as broken."""
 
@@ -110,6 +114,7 @@ class BatchingEngine:
         self._batch_tokens = batch_tokens
         self._prefill_tokens = prefill_tokens
         self._max_waiting = max_waiting
+        self._worth_copying = max(_LEAST_COPIED, device.context_length // _COPY_COST) if device.can_copy else None
         self._clock = clock
         self._slots = [_Slot(index) for index in range(device.facts.slots)]
         self._arrived: deque[tuple[str, Request, float]] = deque()
@@ -269,12 +274,19 @@ class BatchingEngine:
 
     def _take_slot(self, running: _Running) -> _Slot:
         """The best free slot, left with as much of the prompt as it holds; the last token is always computed again."""
-        free = [SlotContent(slot.index, slot.tokens, slot.last_used) for slot in self._slots if slot.running is None]
-        choice = choose_slot(running.prompt, free)
+        contents = [
+            SlotContent(slot.index, slot.tokens, slot.last_used, free=slot.running is None) for slot in self._slots
+        ]
+        choice = choose_slot(running.prompt, contents, self._worth_copying)
         slot = self._slots[choice.index]
         reusable = running.request.cache_prompt and not running.scores_prompt
         wanted = min(choice.shared, len(running.prompt) - 1) if reusable else 0
-        kept = wanted if wanted == len(slot.tokens) else self._device.truncate(slot.index, wanted)
+        if wanted and choice.source != choice.index:
+            kept = self._device.copy(choice.source, choice.index, wanted)
+        elif wanted != len(slot.tokens):
+            kept = self._device.truncate(slot.index, wanted)
+        else:
+            kept = wanted
         slot.tokens = running.prompt[:kept]
         return slot
 

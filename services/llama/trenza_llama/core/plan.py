@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,9 +35,10 @@ def plan_batch(
     """Shares one batch of at most `batch_tokens` tokens.
 
     Every generating slot (`decoding`) gets its one token first. What is left goes to the prompts, in equal parts, where
-    those that need less than their part leave the rest to the others: a long prompt cannot starve short ones. While
-    slots are generating, prompts get at most `prefill_tokens` together, so that a long prompt does not stall answers.
-    Raises ValueError when the generating slots alone do not fit.
+    those that need less than their part leave the rest to the others: a long prompt cannot starve short ones, and where
+    there is room for as many tokens as prompts, every one advances. While slots are generating, prompts get at most
+    `prefill_tokens` together, so that a long prompt does not stall answers. Raises ValueError when the generating slots
+    alone do not fit.
     """
     if len(decoding) > batch_tokens:
         raise ValueError(f"{len(decoding)} generating slots do not fit in a batch of {batch_tokens} tokens")
@@ -50,14 +52,11 @@ def plan_batch(
 
 
 def _equal_parts(wanted: Sequence[int], room: int) -> list[int]:
-    """Splits `room` equally, nobody getting more than wanted; the first in order get what division leaves over."""
+    """Splits `room` equally, nobody getting more than wanted; the smallest get what division leaves over."""
     parts = [0] * len(wanted)
     by_need = sorted(range(len(wanted)), key=lambda index: (wanted[index], index))
     for served, index in enumerate(by_need):
-        parts[index] = min(wanted[index], room // (len(by_need) - served))
+        equal = math.ceil(room / (len(by_need) - served))
+        parts[index] = min(wanted[index], equal)
         room -= parts[index]
-    for index, want in enumerate(wanted):
-        extra = min(want - parts[index], room)
-        parts[index] += extra
-        room -= extra
     return parts

@@ -83,10 +83,12 @@ class LlamaDevice:
         self.max_rows = min(spec.batch_tokens, spec.slots + _SCORED_ROWS)
         self._context = native.llama_init_from_model(model, _context_params(spec, self.context_length, self.max_rows))
         if not self._context:
-            raise _load_error("no room for the context of the model" if not log.errors() else "", log)
+            raise _load_error("there is no context to be had for the model", log)
         self._model = model
         self._memory = native.llama_get_memory(self._context)
         self._sliding_window: int = native.llama_model_n_swa(model)
+        # Recurrent memory is one state: it cannot be taken back to where two prompts part.
+        self.can_copy = not (native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model))
         self._batch = _Batch(spec.batch_tokens)
         self._row_type = ctypes.POINTER(ctypes.c_float * self.vocabulary.size)
         self.facts = _facts(model, spec, self.context_length, log)

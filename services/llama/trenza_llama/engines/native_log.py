@@ -12,7 +12,7 @@ from llama_cpp import llama_cpp as native
 
 _logger = logging.getLogger("trenza_llama.native")
 
-_ERROR = 3
+_ERROR = 4
 _CONTINUED = 5
 _MAX_LINES = 4000
 

@@ -97,6 +97,9 @@ class LlamaSampler:
         grammar.restrict(array)
         allowed = candidates["logit"]
         if not np.isfinite(allowed.max()):
+            ends = [token for token in self._vocabulary.end_tokens if grammar.allows(token)]
+            if ends:  # the answer is complete, only the request does not want to hear of it
+                return ends[0]
             raise NoTokenError("GRAMMAR_DEAD_END", "the grammar leaves no token with which the answer could go on")
         likeliest = int(allowed.argmax())
         if self._chain is None:
