@@ -37,7 +37,7 @@ _PREPARED_PER_STEP = 8
 
 _LEAST_COPIED = 8
 _COPY_COST = 256
-"""A slot is copied as a whole, with its unused room: that costs about as much as computing a token for every 256 of it."""
+"""A slot is copied as a whole: that costs about as much as computing one token for every 256 it has room for."""
 
 _MAX_FAILED_STEPS = 3
 """After this many failed steps in a row the engine counts as broken."""

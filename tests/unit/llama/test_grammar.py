@@ -90,6 +90,15 @@ def test_invalid_grammars_are_refused_and_harm_nobody(engine: Driver, grammar: G
     assert beside.text == alone
 
 
+def test_what_is_wrong_with_a_grammar_is_told_to_the_client_only(
+    engine: Driver, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = engine.run_one(ask("x", grammar=GbnfGrammar('root ::= "a" | missing-rule')))
+    assert "missing-rule" in answer.failure.message
+    assert len(answer.failure.message) < 400
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_grammar_that_leaves_no_token_fails_the_request(engine: Driver) -> None:
     answer = engine.run_one(ask("x", grammar=GbnfGrammar('root ::= "a" [^\\x00-\\U7FFFFFFF] "b"')))
     assert answer.failure.reason == "GRAMMAR_DEAD_END"

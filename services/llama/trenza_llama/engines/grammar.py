@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llama_cpp import llama_cpp as native
@@ -19,17 +24,21 @@ _MAX_DEPTH = 128
 """llama.cpp parses and follows grammars recursively; deeper nesting could overrun its stack."""
 
 
+_PARSE_ERROR = "parse: error parsing grammar: "
+_MAX_MESSAGE_CHARS = 300
+
+
 class CompiledGrammar:
     """A grammar and how far the answer has come in it. Raises GrammarError when it cannot be compiled."""
 
     def __init__(self, grammar: Grammar, vocabulary: LlamaVocabulary) -> None:
         text = _gbnf(grammar)
         _check(text)
-        with recorded() as log:
+        with recorded() as log, _captured_stderr() as written:
             self._sampler = native.llama_sampler_init_grammar(vocabulary.pointer, text.encode(), b"root")
         if not bool(self._sampler):  # a NULL pointer is not None
-            errors = log.errors()
-            raise GrammarError(f"the grammar is not valid: {errors[0] if errors else 'it cannot be parsed'}")
+            errors = [*written, *log.errors(), "it cannot be parsed"]
+            raise GrammarError(f"the grammar is not valid: {errors[0].removeprefix(_PARSE_ERROR)}"[:_MAX_MESSAGE_CHARS])
         self._single = native.llama_token_data()
         self._array = native.llama_token_data_array(ctypes.pointer(self._single), 1, -1, False)
 
@@ -53,6 +62,23 @@ class CompiledGrammar:
         if self._sampler is not None:
             native.llama_sampler_free(self._sampler)
             self._sampler = None
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[list[str]]:
+    """Collects what is written to standard error during the block: llama.cpp's grammar parser knows no other way."""
+    lines: list[str] = []
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        try:
+            os.dup2(file.fileno(), 2)
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            lines += [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
 
 
 def _gbnf(grammar: Grammar) -> str:
