@@ -1,0 +1,1 @@
+"""What every Trenza process shares, and what model services add to it."""

@@ -1,0 +1,34 @@
+"""Channels to other Trenza processes."""
+
+from __future__ import annotations
+
+import grpc
+
+KEEPALIVE_S = 20
+"""How often an idle connection is probed, in seconds; servers allow probes twice as often (see `server.py`)."""
+KEEPALIVE_TIMEOUT_S = 10
+"""How long a probe may stay unanswered before the connection counts as dead."""
+MAX_MESSAGE_BYTES = 32 * 2**20
+"""Largest message, either way. Media travel in chunks far below that."""
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to `host:port` that notices a dead peer even while no message flows, and reconnects within two seconds.
+
+    Each call makes a connection of its own: two channels to one address share nothing.
+    """
+    return grpc.aio.insecure_channel(
+        address,
+        options=[
+            ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ],
+    )
