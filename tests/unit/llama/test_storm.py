@@ -20,6 +20,7 @@ from trenza_llama.engine import (
 from trenza_runtime.worker.engine import EngineFailure
 
 ROUNDS = 150
+GRAMMARS = [None] * 6 + [JsonObjectGrammar(), GbnfGrammar('root ::= "x" root | "y"'), GbnfGrammar("(")]
 BEGINNINGS = ("", "You are a helpful assistant. ", "Once upon a time there was a cat that sat on a mat. ")
 
 
@@ -45,9 +46,7 @@ def any_request(draw: random.Random) -> object:
         stop=tuple(draw.choices(["a", "\n", "ab"], k=draw.randint(0, 2))),
         ignore_eos=draw.random() < 0.3,
         top_logprobs=draw.choice([None, None, 0, 5]),
-        grammar=draw.choice(
-            [None] * 6 + [JsonObjectGrammar(), GbnfGrammar('root ::= "x" root | "y"'), GbnfGrammar("(")]
-        ),
+        grammar=draw.choice(GRAMMARS),
         echo=draw.random() < 0.15,
         cache_prompt=draw.random() < 0.8,
     )

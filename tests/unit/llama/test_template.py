@@ -32,9 +32,7 @@ def test_chatml() -> None:
         pytest.param("{{ {'a': 'ñ<&>', 'b': none} | tojson }}", '{"a": "ñ<&>", "b": null}', id="plain JSON"),
         pytest.param("{{ [1] | tojson(indent=2) }}", "[\n  1\n]", id="indented JSON"),
         pytest.param("{{ strftime_now('%d %B %Y') }}", "14 March 2025", id="date"),
-        pytest.param(
-            "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01", id="break"
-        ),
+        pytest.param("{% for i in [1, 2] %}{{ i }}{% break %}{% endfor %}", "1", id="break"),
         pytest.param("{% generation %}a{% endgeneration %}", "a", id="training marks"),
         pytest.param("{{ tools is none }} {{ thinking }}", "True no", id="arguments"),
         pytest.param("{% set ns = namespace(n=1) %}{% set ns.n = 2 %}{{ ns.n }}", "2", id="namespaces"),
