@@ -1,0 +1,255 @@
+"""The service's end of a worker process: starts it, speaks to it, notices its death, stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+
+from trenza_runtime.errors import Reason, RpcFault
+from trenza_runtime.worker import frames
+from trenza_runtime.worker.engine import EngineFailure, ModelFacts, ModelLoadError
+
+log = logging.getLogger(__name__)
+
+STALL_LIMIT_S = 120.0
+"""A worker sends a pulse every second; one that is silent this long hangs, and is killed."""
+_WATCH_EVERY_S = 1.0
+_STDERR = 2
+
+_CODES: Mapping[str, grpc.StatusCode] = {
+    Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.UNSUPPORTED: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.CONTEXT_LENGTH_EXCEEDED: grpc.StatusCode.INVALID_ARGUMENT,
+}
+
+
+def fault_of(failure: EngineFailure) -> RpcFault:
+    """What a client is told when an engine could not serve its request: reasons that begin with INVALID are its own mistake."""
+    invalid = failure.reason.startswith("INVALID")
+    fallback = grpc.StatusCode.INVALID_ARGUMENT if invalid else grpc.StatusCode.INTERNAL
+    return RpcFault(_CODES.get(failure.reason, fallback), failure.reason, failure.message, failure.details)
+
+
+class EventStream:
+    """The events of one request, handed over in lists: all that came since the last look.
+
+    What waits here is bounded by what one request can produce (its `max_tokens`, its pictures), since the engine ends it there.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Any] = []
+        self._fault: RpcFault | None = None
+        self._wake = asyncio.Event()
+        self.ended = False
+
+    def push(self, event: Any, last: bool) -> None:
+        """Adds an event; an `EngineFailure` ends the stream with its fault."""
+        if isinstance(event, EngineFailure):
+            self.fail(fault_of(event))
+            return
+        self._events.append(event)
+        self.ended = last
+        self._wake.set()
+
+    def fail(self, fault: RpcFault) -> None:
+        """Ends the stream with a fault, after the events that are already there."""
+        self._fault, self.ended = fault, True
+        self._wake.set()
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> list[Any]:
+        while not self._events:
+            if self._fault is not None:
+                raise self._fault
+            if self.ended:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        events, self._events = self._events, []
+        return events
+
+
+class WorkerProcess:
+    """One model in a process of its own. Start it once; when it has ended, make a new one."""
+
+    def __init__(self, name: str, loader: str, spec: Any, stall_limit_s: float = STALL_LIMIT_S) -> None:
+        self.name = name
+        self.gauges: Mapping[str, float] = {}
+        self.ended = asyncio.Event()
+        """Set once the process is gone, whether it was stopped or died."""
+        self._load = frames.Load(loader, spec)
+        self._stall_limit_s = stall_limit_s
+        self._streams: dict[str, EventStream] = {}
+        self._stopping = False
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._facts: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
+        self._last_frame_s = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id once it is started."""
+        return self._process.pid if self._process else None
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that have not ended."""
+        return len(self._streams)
+
+    async def start(self, on_progress: Callable[[float], None]) -> ModelFacts:
+        """Starts the process and waits until the model is loaded.
+
+        Raises ModelLoadError when it cannot be loaded, or when the process dies on the way.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "trenza_runtime.worker.child",
+                str(theirs.fileno()),
+                self.name,
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=_STDERR,
+            )
+        try:
+            reader, self._writer = await asyncio.open_connection(sock=ours)
+            self._send(self._load)
+            self._tasks = [
+                asyncio.create_task(self._read(reader, on_progress)),
+                asyncio.create_task(self._watch_for_stall()),
+            ]
+            return await asyncio.shield(self._facts)
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    @asynccontextmanager
+    async def open(self, request_id: str, request: Any) -> AsyncIterator[EventStream]:
+        """Runs a request; leaving the block before its end cancels it.
+
+        The stream raises RpcFault UNAVAILABLE/ENGINE_CRASHED when the process dies.
+        """
+        stream = EventStream()
+        if self.ended.is_set() or self._stopping:
+            raise self._crashed("is not running")
+        if request_id in self._streams:
+            raise ValueError(f"the request {request_id} is open already")
+        self._streams[request_id] = stream
+        self._send(frames.Submit(request_id, request))
+        try:
+            yield stream
+        finally:
+            del self._streams[request_id]
+            if not stream.ended:
+                self._send(frames.Cancel(request_id))
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends the process: asks it to close, and kills it after `grace_s` seconds. Open requests end with ENGINE_CRASHED."""
+        self._stopping = True
+        if self._process is None:
+            return
+        if grace_s > 0 and self._facts.done():
+            self._send(frames.Close())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), grace_s)
+        self._signal(signal.SIGKILL)
+        await (self.ended.wait() if self._tasks else self._process.wait())
+
+    def _send(self, frame: frames.ToWorker) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(frames.pack(frame))
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _read(self, reader: asyncio.StreamReader, on_progress: Callable[[float], None]) -> None:
+        try:
+            while True:
+                head = await reader.readexactly(frames.HEAD_BYTES)
+                frame = frames.unpack(await reader.readexactly(frames.body_bytes(head)))
+                self._last_frame_s = time.monotonic()
+                self._handle(frame, on_progress)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except Exception:
+            log.exception("unreadable frame from a worker", extra={"model": self.name})
+            self._signal(signal.SIGKILL)
+        finally:
+            await asyncio.shield(self._bury())
+
+    def _handle(self, frame: frames.FromWorker, on_progress: Callable[[float], None]) -> None:
+        match frame:
+            case frames.Events():
+                for emission in frame.emissions:
+                    stream = self._streams.get(emission.request_id)
+                    if stream is not None:
+                        stream.push(emission.event, emission.last)
+            case frames.Pulse():
+                self.gauges = frame.gauges
+            case frames.Loading():
+                on_progress(frame.fraction)
+            case frames.Loaded():
+                self._facts.set_result(frame.facts)
+            case frames.LoadFailed():
+                self._facts.set_exception(ModelLoadError(frame.message, frame.reason))
+
+    async def _watch_for_stall(self) -> None:
+        """Kills a worker that has fallen silent. Loading may be silent for long and is not watched."""
+        with suppress(ModelLoadError):
+            await asyncio.shield(self._facts)
+        while not self.ended.is_set():
+            await asyncio.sleep(_WATCH_EVERY_S)
+            if time.monotonic() - self._last_frame_s > self._stall_limit_s:
+                log.error("worker hangs, killing it", extra={"model": self.name, "silent_s": self._stall_limit_s})
+                self._signal(signal.SIGKILL)
+                return
+
+    async def _bury(self) -> None:
+        """The socket is closed: the process is gone or about to be."""
+        assert self._process is not None
+        assert self._writer is not None
+        self._writer.close()
+        try:
+            code = await asyncio.wait_for(self._process.wait(), 5)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            code = await self._process.wait()
+        how = _how(code)
+        if not self._stopping:
+            log.error("worker ended", extra={"model": self.name, "how": how, "open_requests": len(self._streams)})
+        if not self._facts.done():
+            self._facts.set_exception(ModelLoadError(f"the process that loaded the model {how}", Reason.ENGINE_CRASHED))
+            self._facts.exception()  # nobody may be waiting any more, and that is no mistake
+        self.ended.set()
+        for stream in self._streams.values():
+            if not stream.ended:
+                stream.fail(self._crashed(how))
+        self._tasks[1].cancel()
+
+    def _crashed(self, how: str) -> RpcFault:
+        message = f"The process that ran the model {self.name} {how}."
+        return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.ENGINE_CRASHED, message, retry_after_s=1.0)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
