@@ -1,0 +1,1 @@
+"""Pure decisions of the runtime: no clock, no network, no event loop."""
