@@ -1,4 +1,7 @@
-"""The network of `starter-chat`: a small decoder of the llama architecture, written so that its weights need no permutation for GGUF."""
+"""The network of `starter-chat`: a small decoder of the llama architecture.
+
+Its rotary positions turn neighbouring features, as llama.cpp does, so the weights go into a GGUF file as they are.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class Shape:
 
     vocabulary: int
     width: int = 192
-    layers: int = 5
+    layers: int = 4
     heads: int = 6
     feed_forward: int = 512
     context_tokens: int = 1024

@@ -1,0 +1,98 @@
+"""The table of kinds: what each is called, how it is drawn and how often it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from trenza_recipes.starter_chat.exchange import LANGUAGES, Episode
+from trenza_recipes.starter_chat.held_out import is_held_out
+from trenza_recipes.starter_chat.kinds.arithmetic import draw_addition, draw_count, draw_subtraction
+from trenza_recipes.starter_chat.kinds.copying import draw_repeat, draw_spell
+from trenza_recipes.starter_chat.kinds.days import draw_day
+from trenza_recipes.starter_chat.kinds.facts import draw_capital, draw_colour, draw_shape, draw_yes_no
+from trenza_recipes.starter_chat.kinds.json_answers import draw_json
+from trenza_recipes.starter_chat.kinds.names import draw_name_told, draw_recall, draw_untold
+from trenza_recipes.starter_chat.kinds.scenes import draw_drawing, draw_translation
+from trenza_recipes.starter_chat.kinds.talk import draw_courtesy, draw_identity
+from trenza_recipes.starter_chat.kinds.unknown import draw_unknown
+
+Draw = Callable[[Random, str], Episode]
+DRAW_ATTEMPTS = 400
+
+
+def _draw_between(rng: Random) -> Episode:
+    """One short exchange of a kind that says nothing about names."""
+    draws = (
+        draw_addition,
+        draw_courtesy,
+        draw_colour,
+        draw_capital,
+        draw_day,
+        draw_spell,
+        draw_repeat,
+        draw_identity,
+        draw_unknown,
+    )
+    return _trained(rng, rng.choice(draws), rng.choice(LANGUAGES))
+
+
+def _draw_name(rng: Random, language: str) -> Episode:
+    return draw_recall(rng, language, _draw_between)
+
+
+KINDS: dict[str, tuple[Draw, float]] = {
+    "addition": (draw_addition, 14.0),
+    "subtraction": (draw_subtraction, 18.0),
+    "count": (draw_count, 5.0),
+    "repeat": (draw_repeat, 12.0),
+    "spell": (draw_spell, 8.0),
+    "colour": (draw_colour, 4.0),
+    "capital": (draw_capital, 4.0),
+    "shape": (draw_shape, 2.0),
+    "yes-no": (draw_yes_no, 6.0),
+    "day": (draw_day, 5.0),
+    "name": (_draw_name, 6.0),
+    "name-told": (draw_name_told, 1.0),
+    "name-untold": (draw_untold, 2.0),
+    "json": (draw_json, 10.0),
+    "translation": (draw_translation, 5.0),
+    "drawing": (draw_drawing, 5.0),
+    "identity": (draw_identity, 4.0),
+    "courtesy": (draw_courtesy, 4.0),
+    "unknown": (draw_unknown, 8.0),
+}
+"""Every kind with its share of the training stream (shares are relative)."""
+
+
+def is_trained(episode: Episode) -> bool:
+    """Whether none of the combinations in `episode` is held out."""
+    return not any(is_held_out(key) for exchange in episode for key in exchange.keys)
+
+
+def _trained(rng: Random, draw: Draw, language: str) -> Episode:
+    for _ in range(DRAW_ATTEMPTS):
+        episode = draw(rng, language)
+        if is_trained(episode):
+            return episode
+    raise RuntimeError(f"{draw.__name__} drew only held-out combinations in {DRAW_ATTEMPTS} attempts")
+
+
+def draw_for_training(rng: Random, kind: str, language: str) -> Episode:
+    """An episode of `kind` that training may show.
+
+    Raises RuntimeError when none turns up in a bounded number of attempts.
+    """
+    return _trained(rng, KINDS[kind][0], language)
+
+
+def draw_held_out(rng: Random, kind: str, language: str) -> Episode:
+    """An episode of `kind` whose last exchange is held out.
+
+    Raises RuntimeError when none turns up in a bounded number of attempts.
+    """
+    for _ in range(DRAW_ATTEMPTS):
+        episode = KINDS[kind][0](rng, language)
+        if episode[-1].language == language and any(is_held_out(key) for key in episode[-1].keys):
+            return episode
+    raise RuntimeError(f"no held-out {kind} in {DRAW_ATTEMPTS} attempts")
