@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ import grpc
 
 from trenza_runtime.errors import Reason, RpcFault
 from trenza_runtime.worker import frames
-from trenza_runtime.worker.engine import EngineFailure, ModelFacts, ModelLoadError
+from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts, ModelLoadError
 
 log = logging.getLogger(__name__)
 
@@ -40,39 +40,41 @@ def fault_of(failure: EngineFailure) -> RpcFault:
 
 
 class EventStream:
-    """The events of one request, handed over in lists: all that came since the last look.
+    """The events of some requests that belong together, handed over in lists of (request id, event): all that came since the last look.
 
-    What waits here is bounded by what one request can produce (its `max_tokens`, its pictures), since the engine ends it there.
+    What waits here is bounded by what a request can produce (its `max_tokens`, its pictures), since the engine ends it there.
     """
 
-    def __init__(self) -> None:
-        self._events: list[Any] = []
+    def __init__(self, request_ids: Iterable[str]) -> None:
+        self.unfinished = set(request_ids)
+        """Requests that have not ended."""
+        self._events: list[tuple[str, Any]] = []
         self._fault: RpcFault | None = None
         self._wake = asyncio.Event()
-        self.ended = False
 
-    def push(self, event: Any, last: bool) -> None:
+    def push(self, emission: Emission) -> None:
         """Adds an event; an `EngineFailure` ends the stream with its fault."""
-        if isinstance(event, EngineFailure):
-            self.fail(fault_of(event))
-            return
-        self._events.append(event)
-        self.ended = last
-        self._wake.set()
+        if emission.last:
+            self.unfinished.discard(emission.request_id)
+        if isinstance(emission.event, EngineFailure):
+            self.fail(fault_of(emission.event))
+        else:
+            self._events.append((emission.request_id, emission.event))
+            self._wake.set()
 
     def fail(self, fault: RpcFault) -> None:
         """Ends the stream with a fault, after the events that are already there."""
-        self._fault, self.ended = fault, True
+        self._fault = self._fault or fault
         self._wake.set()
 
     def __aiter__(self) -> EventStream:
         return self
 
-    async def __anext__(self) -> list[Any]:
+    async def __anext__(self) -> list[tuple[str, Any]]:
         while not self._events:
             if self._fault is not None:
                 raise self._fault
-            if self.ended:
+            if not self.unfinished:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
@@ -138,23 +140,26 @@ class WorkerProcess:
             raise
 
     @asynccontextmanager
-    async def open(self, request_id: str, request: Any) -> AsyncIterator[EventStream]:
-        """Runs a request; leaving the block before its end cancels it.
+    async def open(self, requests: Mapping[str, Any]) -> AsyncIterator[EventStream]:
+        """Runs requests, by id; leaving the block cancels those that have not ended.
 
-        The stream raises RpcFault UNAVAILABLE/ENGINE_CRASHED when the process dies.
+        The stream raises RpcFault: the engine's refusal of one of them, or UNAVAILABLE/ENGINE_CRASHED when the process dies.
+        Raises ValueError when one of the ids is open already.
         """
-        stream = EventStream()
         if self.ended.is_set() or self._stopping:
             raise self._crashed("is not running")
-        if request_id in self._streams:
-            raise ValueError(f"the request {request_id} is open already")
-        self._streams[request_id] = stream
-        self._send(frames.Submit(request_id, request))
+        if taken := requests.keys() & self._streams.keys():
+            raise ValueError(f"open already: {', '.join(sorted(taken))}")
+        stream = EventStream(requests)
+        for request_id, request in requests.items():
+            self._streams[request_id] = stream
+            self._send(frames.Submit(request_id, request))
         try:
             yield stream
         finally:
-            del self._streams[request_id]
-            if not stream.ended:
+            for request_id in requests:
+                del self._streams[request_id]
+            for request_id in stream.unfinished:
                 self._send(frames.Cancel(request_id))
 
     async def stop(self, grace_s: float) -> None:
@@ -199,7 +204,7 @@ class WorkerProcess:
                 for emission in frame.emissions:
                     stream = self._streams.get(emission.request_id)
                     if stream is not None:
-                        stream.push(emission.event, emission.last)
+                        stream.push(emission)
             case frames.Pulse():
                 self.gauges = frame.gauges
             case frames.Loading():
@@ -237,8 +242,8 @@ class WorkerProcess:
             self._facts.set_exception(ModelLoadError(f"the process that loaded the model {how}", Reason.ENGINE_CRASHED))
             self._facts.exception()  # nobody may be waiting any more, and that is no mistake
         self.ended.set()
-        for stream in self._streams.values():
-            if not stream.ended:
+        for stream in set(self._streams.values()):
+            if stream.unfinished:
                 stream.fail(self._crashed(how))
         self._tasks[1].cancel()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TypeAlias
 
 from grpc import StatusCode
 from trenza.chat.v1 import chat_pb2 as pb
@@ -27,11 +28,8 @@ _ROLES = {
 _FINISH_REASONS = {"stop": pb.FINISH_REASON_STOP, "length": pb.FINISH_REASON_LENGTH}
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """One request's engine requests: one for each choice, differing in their seeds."""
-
-    requests: tuple[llama.GenerateRequest, ...]
+Choices: TypeAlias = tuple[llama.GenerateRequest, ...]
+"""One request's engine requests: one for each choice, differing in their seeds."""
 
 
 def invalid(param: str, message: str, reason: str = Reason.INVALID_ARGUMENT) -> RpcFault:
@@ -124,7 +122,7 @@ def _choices(
     # Choices of one request must differ, yet come out the same again under the same seed.
     base = sampling.seed if sampling.seed is not None else secrets.randbits(31)
     seeds = ((base + index) & 0xFFFFFFFF for index in range(count))
-    return Choices(tuple(replace(request, sampling=replace(sampling, seed=seed)) for seed in seeds))
+    return tuple(replace(request, sampling=replace(sampling, seed=seed)) for seed in seeds)
 
 
 def _sampling(options: pb.GenerationOptions, defaults: Mapping[str, object]) -> llama.Sampling:

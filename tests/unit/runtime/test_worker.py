@@ -34,8 +34,8 @@ async def worker(spec: str = "ok", **options: Any) -> AsyncIterator[WorkerProces
 
 
 async def events_of(process: WorkerProcess, request_id: str, request: object) -> list[Any]:
-    async with process.open(request_id, request) as stream:
-        return [event async for events in stream for event in events]
+    async with process.open({request_id: request}) as stream:
+        return [event async for events in stream for _, event in events]
 
 
 async def test_requests_run_side_by_side_and_end() -> None:
@@ -43,6 +43,15 @@ async def test_requests_run_side_by_side_and_end() -> None:
         answers = await asyncio.gather(*(events_of(process, str(n), n + 1) for n in range(20)))
         assert answers == [list(range(n + 1)) for n in range(20)]
         assert process.open_requests == 0
+
+
+async def test_requests_that_belong_together_share_a_stream() -> None:
+    async with worker() as process, process.open({"a": 3, "b": 50}) as stream:
+        events = [event async for events in stream for event in events]
+        assert [event for name, event in events if name == "a"] == [0, 1, 2]
+        assert [event for name, event in events if name == "b"] == list(range(50))
+        with pytest.raises(ValueError, match="open already"):
+            await events_of(process, "a", 1)
 
 
 async def test_progress_is_reported() -> None:
@@ -100,7 +109,7 @@ async def test_a_crash_ends_every_request_with_its_cause(request_: str, how: str
 
 async def test_kill_9_mid_stream() -> None:
     async with worker() as process:
-        async with process.open("a", 10**9) as stream:
+        async with process.open({"a": 10**9}) as stream:
             await anext(stream)
             os.kill(process.pid or 0, signal.SIGKILL)
             with pytest.raises(RpcFault, match="SIGKILL"):
@@ -110,7 +119,7 @@ async def test_kill_9_mid_stream() -> None:
 
 async def test_leaving_a_stream_cancels_it_in_the_engine() -> None:
     async with worker() as process:
-        async with process.open("a", 10**9) as stream:
+        async with process.open({"a": 10**9}) as stream:
             await anext(stream)
         for _ in range(100):
             if process.gauges.get("cancelled") == 1:
@@ -146,7 +155,7 @@ from trenza_runtime.worker.process import WorkerProcess
 async def main():
     process = WorkerProcess("toy", "toy_engine:load", "ok")
     await process.start(lambda _: None)
-    async with process.open("a", "hang") as stream:
+    async with process.open({{"a": "hang"}}) as stream:
         open({str(tmp_path / "pid")!r}, "w").write(str(process.pid))
         await anext(stream)
 asyncio.run(main())
