@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROTOS = $(sort $(wildcard protos/trenza/*/v1/*.proto))
-PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos $(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) $(PROTOS)
+PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos $(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) $(PROTOS)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check proto bench fmt clean install install-dev
