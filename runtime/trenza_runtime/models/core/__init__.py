@@ -1,0 +1,1 @@
+"""Pure decisions about models: no clock, no network, no event loop."""
