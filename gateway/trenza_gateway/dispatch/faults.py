@@ -1,0 +1,51 @@
+"""The faults that dispatching itself ends requests with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from trenza.scheduler.v1 import scheduler_pb2
+from trenza_runtime.errors import Reason, RpcFault
+
+TENANT_LIMIT = "TENANT_LIMIT"
+
+_REFUSALS: Mapping[int, tuple[grpc.StatusCode, str]] = {
+    scheduler_pb2.REFUSAL_REASON_MODEL_NOT_FOUND: (grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND),
+    scheduler_pb2.REFUSAL_REASON_NO_CAPACITY: (grpc.StatusCode.UNAVAILABLE, Reason.NO_CAPACITY),
+    scheduler_pb2.REFUSAL_REASON_QUEUE_FULL: (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.QUEUE_FULL),
+    scheduler_pb2.REFUSAL_REASON_WAIT_LIMIT_EXCEEDED: (grpc.StatusCode.UNAVAILABLE, Reason.WAIT_LIMIT_EXCEEDED),
+    scheduler_pb2.REFUSAL_REASON_SHUTTING_DOWN: (grpc.StatusCode.UNAVAILABLE, Reason.DRAINING),
+    scheduler_pb2.REFUSAL_REASON_TENANT_LIMIT: (grpc.StatusCode.RESOURCE_EXHAUSTED, TENANT_LIMIT),
+}
+
+
+def refusal_fault(refusal: scheduler_pb2.Refusal) -> RpcFault:
+    """What a refusal means to the client."""
+    code, reason = _REFUSALS.get(refusal.reason, (grpc.StatusCode.INTERNAL, Reason.INTERNAL))
+    retry_after_s = refusal.retry_after_ms / 1000 or None
+    return RpcFault(
+        code, str(reason), refusal.message or "The scheduler refused the request.", retry_after_s=retry_after_s
+    )
+
+
+def model_not_found(model: str) -> RpcFault:
+    """No replica knows the model."""
+    return RpcFault(grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND, f"The model '{model}' does not exist.")
+
+
+def no_capacity(model: str) -> RpcFault:
+    """Nobody can serve the model now."""
+    message = f"No replica can serve the model '{model}' now."
+    return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.NO_CAPACITY, message, retry_after_s=5)
+
+
+def wait_limit_exceeded() -> RpcFault:
+    """The request has waited for a place as long as requests may."""
+    message = "The request waited too long for a free place."
+    return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.WAIT_LIMIT_EXCEEDED, message, retry_after_s=5)
+
+
+def deadline_exceeded() -> RpcFault:
+    """The time allowed for the whole request is over."""
+    return RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, "The request took longer than it may.")

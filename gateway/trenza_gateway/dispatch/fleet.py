@@ -1,0 +1,116 @@
+"""The fleet as the scheduler last showed it: for routing, for the model list, for readiness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from trenza.common.v1 import common_pb2
+from trenza.scheduler.v1 import scheduler_pb2
+
+from trenza_gateway.dispatch.core.picture import Health, Picture, Readiness, Replica, succeed
+
+_HEALTH = {
+    scheduler_pb2.REPLICA_HEALTH_LIVE: Health.LIVE,
+    scheduler_pb2.REPLICA_HEALTH_SUSPECT: Health.DOUBTFUL,
+}
+_READINESS = {
+    common_pb2.LOAD_STATE_LOADED: Readiness.LOADED,
+    common_pb2.LOAD_STATE_LOADING: Readiness.LOADING,
+    common_pb2.LOAD_STATE_LOADABLE: Readiness.LOADABLE,
+    common_pb2.LOAD_STATE_UNLOADING: Readiness.LOADABLE,
+}
+_FURTHEST_FIRST = (
+    common_pb2.LOAD_STATE_LOADED,
+    common_pb2.LOAD_STATE_LOADING,
+    common_pb2.LOAD_STATE_LOADABLE,
+    common_pb2.LOAD_STATE_UNLOADING,
+    common_pb2.LOAD_STATE_FAILED,
+    common_pb2.LOAD_STATE_UNSPECIFIED,
+)
+
+
+class Fleet:
+    """Holds the last snapshot in the forms that others ask for. `own_slots` tells this gateway's leases by replica."""
+
+    def __init__(self, own_slots: Callable[[], Mapping[str, int]]) -> None:
+        self._own_slots = own_slots
+        self._views: dict[str, scheduler_pb2.ReplicaView] = {}
+        self._models: dict[str, common_pb2.Model] = {}
+        self._picture: Picture | None = None
+
+    def update(self, snapshot: scheduler_pb2.Snapshot) -> None:
+        """Takes in a snapshot."""
+        heard = {view.state.replica_id: view for view in snapshot.replicas}
+        self._views = succeed(self._views, heard, snapshot.settled)
+        own = self._own_slots()
+        replicas = {name: _replica(view, own.get(name, 0)) for name, view in self._views.items()}
+        self._picture = Picture(replicas, snapshot.settled)
+        self._models = _catalogue(self._views.values())
+
+    @property
+    def picture(self) -> Picture | None:
+        """What routing without the scheduler goes by; None before the first snapshot."""
+        return self._picture
+
+    @property
+    def addresses(self) -> set[str]:
+        """Where replicas are."""
+        return {view.state.address for view in self._views.values()}
+
+    @property
+    def live_replicas(self) -> int:
+        """Replicas whose beats arrive and which take requests."""
+        return sum(view.health == scheduler_pb2.REPLICA_HEALTH_LIVE for view in self._views.values())
+
+    def models(self) -> list[common_pb2.Model]:
+        """Every model of the fleet, by name."""
+        return [self._models[name] for name in sorted(self._models)]
+
+    def model(self, name: str) -> common_pb2.Model | None:
+        """One model, None where no replica knows it."""
+        return self._models.get(name)
+
+
+def _replica(view: scheduler_pb2.ReplicaView, own_slots: int) -> Replica:
+    state = view.state
+    loaded = (item.model for item in state.models if item.model.load_state == common_pb2.LOAD_STATE_LOADED)
+    return Replica(
+        replica_id=state.replica_id,
+        address=state.address,
+        health=Health.CLOSED if state.draining else _HEALTH.get(view.health, Health.CLOSED),
+        modality=state.modality,
+        models={item.model.name: _READINESS.get(item.model.load_state, Readiness.ABSENT) for item in state.models},
+        slots=sum(model.slots for model in loaded),
+        queue_limit=state.queue_limit,
+        foreign_slots=max(0, view.leased_slots - own_slots),
+    )
+
+
+def _catalogue(views: Iterable[scheduler_pb2.ReplicaView]) -> dict[str, common_pb2.Model]:
+    """Each model as the fleet as a whole offers it: the furthest state, all slots, every capability."""
+    catalogue: dict[str, common_pb2.Model] = {}
+    for view in views:
+        for item in view.state.models:
+            known = catalogue.get(item.model.name)
+            if known is None:
+                known = catalogue[item.model.name] = common_pb2.Model()
+                known.CopyFrom(item.model)
+            else:
+                _merge(known, item.model)
+    return catalogue
+
+
+def _merge(known: common_pb2.Model, other: common_pb2.Model) -> None:
+    known.slots += other.slots
+    known.context_length = max(known.context_length, other.context_length)
+    known.capabilities.extend(set(other.capabilities) - set(known.capabilities))
+    if _rank(other) < _rank(known):
+        known.load_state = other.load_state
+        known.load_progress = other.load_progress
+    elif _rank(other) == _rank(known):
+        known.load_progress = max(known.load_progress, other.load_progress)
+
+
+def _rank(model: common_pb2.Model) -> int:
+    state = model.load_state
+    return _FURTHEST_FIRST.index(state) if state in _FURTHEST_FIRST else len(_FURTHEST_FIRST)

@@ -1,0 +1,132 @@
+"""Composes a gateway from its settings: the parts, in the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
+from trenza.common.v1 import common_pb2, common_pb2_grpc
+from trenza.scheduler.v1 import scheduler_pb2
+from trenza_runtime.lifecycle import StartError
+from trenza_runtime.rpc.server import RpcServer, RpcService
+
+from trenza_gateway import metrics
+from trenza_gateway.app import create_app
+from trenza_gateway.auth.access import Access
+from trenza_gateway.auth.keys import KeyFile, KeyFileError
+from trenza_gateway.connections import ConnectionLimits
+from trenza_gateway.dispatch.core.leases import LeaseBook
+from trenza_gateway.dispatch.dispatcher import Dispatcher
+from trenza_gateway.dispatch.fleet import Fleet
+from trenza_gateway.dispatch.intake import Intake, JobLimits
+from trenza_gateway.dispatch.link import SchedulerLink
+from trenza_gateway.dispatch.placement import Placement
+from trenza_gateway.dispatch.replicas import Replicas
+from trenza_gateway.front_door.callers import Callers
+from trenza_gateway.front_door.chat import ChatFrontDoor
+from trenza_gateway.front_door.models import ModelsFrontDoor
+from trenza_gateway.http_server import HttpLimits, HttpServer
+from trenza_gateway.limits import Bodies, BodyLimits, RequestCounter
+from trenza_gateway.routes.parts import Parts
+from trenza_gateway.settings import Settings
+
+
+class Gateway:
+    """One gateway. `http_port` and `grpc_port` are known once it has started."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Puts the parts together; raises StartError when the settings do not allow that."""
+        if complaint := settings.complaint():
+            raise StartError(complaint)
+        self._settings = settings
+        self.http_port = self.grpc_port = 0
+        access = _access(settings)
+        leases = LeaseBook()
+        metrics.LEASES.set_function(lambda: len(leases))
+        self._fleet = Fleet(lambda: leases.slots_by_replica)
+        self._replicas = Replicas()
+        self._link = SchedulerLink(
+            settings.scheduler_address,
+            settings.gateway_id,
+            leases,
+            on_snapshot=self._on_snapshot,
+            on_change=self._on_change,
+            draw=random.random,
+        )
+        self._placement = Placement(self._link, self._fleet, leases, random.random)
+        dispatcher = Dispatcher(self._placement, self._replicas, settings.attempt_limit, random.random)
+        intake = Intake(self._fleet, JobLimits(settings.request_s, settings.queue_wait_s))
+        self._counter = RequestCounter(settings.request_limit)
+        parts = Parts(
+            fleet=self._fleet,
+            intake=intake,
+            dispatcher=dispatcher,
+            bodies=Bodies(BodyLimits(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_read_s)),
+            counter=self._counter,
+            scheduler_up=lambda: self._link.up,
+            wall_clock=time.time,
+            silence_s=settings.silence_s,
+        )
+        self._http = HttpServer(create_app(parts, access), settings.host, settings.http_port, _http_limits(settings))
+        self._rpc = RpcServer(
+            settings.host, settings.grpc_port, _services(Callers(access), self._fleet, intake, dispatcher)
+        )
+        self._linking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Opens the ports and connects to the scheduler. Raises StartError when a port is taken."""
+        self.http_port = await self._http.start()
+        try:
+            self.grpc_port = await self._rpc.start()
+        except StartError:
+            await self._http.drain(0)
+            raise
+        self._linking = asyncio.create_task(self._link.run())
+
+    async def drain(self) -> None:
+        """Takes nothing new, lets what runs finish within the bound, and stops."""
+        self._counter.draining = True
+        await asyncio.sleep(self._settings.notice_s)
+        await asyncio.gather(self._http.drain(self._settings.drain_s), self._rpc.drain(self._settings.drain_s))
+        if self._linking is not None:
+            self._linking.cancel()
+            await asyncio.wait({self._linking})
+        await self._replicas.close()
+
+    def _on_change(self) -> None:
+        self._placement.wake()
+
+    def _on_snapshot(self, snapshot: scheduler_pb2.Snapshot) -> None:
+        self._fleet.update(snapshot)
+        self._replicas.keep(self._fleet.addresses)
+
+
+def _access(settings: Settings) -> Access:
+    if settings.api_keys_file is None:
+        return Access(None)
+    try:
+        return Access(KeyFile(settings.api_keys_file))
+    except KeyFileError as error:
+        raise StartError(f"TRENZA_GATEWAY_API_KEYS_FILE cannot be used: {error}") from error
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    connections = ConnectionLimits(settings.connection_limit, settings.head_read_s, settings.write_stall_s)
+    return HttpLimits(settings.keep_alive_s, connections)
+
+
+def _services(callers: Callers, fleet: Fleet, intake: Intake, dispatcher: Dispatcher) -> list[RpcService]:
+    chat = ChatFrontDoor(callers, intake, dispatcher)
+    models = ModelsFrontDoor(callers, fleet)
+    return [
+        RpcService(
+            chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
+            lambda server: chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, server),
+        ),
+        RpcService(
+            common_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+            lambda server: common_pb2_grpc.add_ModelServiceServicer_to_server(models, server),
+        ),
+    ]

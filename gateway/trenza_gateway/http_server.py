@@ -1,0 +1,102 @@
+"""uvicorn inside the gateway's event loop, with a guard on every connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.types import ASGIApp
+from trenza_runtime.lifecycle import StartError
+
+from trenza_gateway.connections import ConnectionLimits, guarded_protocol, sweep
+
+BACKLOG = 2048
+SWEEP_EVERY_TICKS = 10
+"""uvicorn ticks ten times a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """`keep_alive_s`: how long an idle connection is kept; the others see `ConnectionLimits`."""
+
+    keep_alive_s: int
+    connections: ConnectionLimits
+
+
+class HttpServer:
+    """Listens from `start` to `drain`."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, limits: HttpLimits) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._limits = limits
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Starts serving and returns the port. Raises StartError when the port is taken."""
+        listener = _listen(self._host, self._port)
+        config = uvicorn.Config(
+            self._app,
+            http=guarded_protocol(self._limits.connections),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=self._limits.keep_alive_s,
+        )
+        self._server = _Server(config, self._limits.connections)
+        self._serving = asyncio.ensure_future(self._server.serve([listener]))
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+            await asyncio.sleep(0.005)
+        return int(listener.getsockname()[1])
+
+    async def drain(self, grace_s: float) -> None:
+        """Stops accepting, lets running requests finish for `grace_s` seconds, and cuts off the rest."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
+        self._server.should_exit = True
+        await self._serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, and with a regular look at every connection."""
+
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
+        super().__init__(config)
+        self._limits = limits
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_EVERY_TICKS == 0:
+            sweep(self.server_state.connections, self._limits, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"cannot listen on {host}:{port} ({error.strerror}); stop what listens there or set TRENZA_GATEWAY_HTTP_PORT"
+        ) from error
+    listener.set_inheritable(False)
+    return listener

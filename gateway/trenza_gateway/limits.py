@@ -1,0 +1,108 @@
+"""Bounds on what requests may take: bodies in bytes and time, memory of all bodies together, requests at once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.types import Scope
+
+from trenza_gateway.openai.errors import SERVER, ApiError, bad_request
+
+_HELD = "trenza.held_body_bytes"
+
+
+class ClientGone(Exception):
+    """The client has closed the connection; there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """`body_bytes` for one body, `all_bodies_bytes` for all running requests', `read_s` until one must be complete."""
+
+    body_bytes: int
+    all_bodies_bytes: int
+    read_s: float
+
+
+class Bodies:
+    """Reads bodies within the limits. A body counts until its request ends, since what it says lives on as long."""
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._held_bytes = 0
+
+    async def read(self, request: Request) -> bytes:
+        """The body. Raises ApiError (413 too large, 408 too slow, 503 too much at once) or ClientGone."""
+        self._require_size(_declared_length(request))
+        try:
+            async with asyncio.timeout(self._limits.read_s):
+                return await self._collect(request)
+        except TimeoutError:
+            message = f"The body did not arrive within {self._limits.read_s:g} s."
+            raise ApiError(408, message, code="body_timeout", headers={"connection": "close"}) from None
+
+    def forget(self, scope: Scope) -> None:
+        """The request has ended; its body counts no more."""
+        self._held_bytes -= scope.pop(_HELD, 0)
+
+    async def _collect(self, request: Request) -> bytes:
+        body = bytearray()
+        while True:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            self._hold(request.scope, len(chunk))
+            body += chunk
+            self._require_size(len(body))
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _hold(self, scope: Scope, size_bytes: int) -> None:
+        self._held_bytes += size_bytes
+        scope[_HELD] = scope.get(_HELD, 0) + size_bytes
+        if self._held_bytes > self._limits.all_bodies_bytes:
+            raise ApiError(503, "Too many large requests at once.", kind=SERVER, code="overloaded", retry_after_s=1)
+
+    def _require_size(self, size_bytes: int) -> None:
+        if size_bytes > self._limits.body_bytes:
+            raise ApiError(413, f"The body must be at most {self._limits.body_bytes} bytes.", code="body_too_large")
+
+
+def _declared_length(request: Request) -> int:
+    said = request.headers.get("content-length", "0")
+    if not (said.isascii() and said.isdigit()):
+        raise bad_request("Invalid Content-Length.")
+    return int(said)
+
+
+class RequestCounter:
+    """Counts the requests being served and refuses more than `most`; knows whether the gateway is shutting down."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.running = 0
+        self.draining = False
+
+    def enter(self) -> None:
+        """Counts a request in. Raises ApiError (503) when it cannot be taken; otherwise `leave` must follow."""
+        if self.draining:
+            raise ApiError(
+                503,
+                "The gateway is shutting down.",
+                kind=SERVER,
+                code="shutting_down",
+                retry_after_s=1,
+                headers={"connection": "close"},
+            )
+        if self.running >= self._most:
+            raise ApiError(
+                503, "The gateway has as many requests as it takes.", kind=SERVER, code="overloaded", retry_after_s=1
+            )
+        self.running += 1
+
+    def leave(self) -> None:
+        """Counts a request out."""
+        self.running -= 1

@@ -1,0 +1,42 @@
+"""The gateway's Prometheus metrics. Labels come from fixed sets or the model list, never from a client's string."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+from trenza.common.v1 import common_pb2
+
+_LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+REQUESTS = Counter("trenza_gateway_requests", "Requests by route and HTTP status.", ("route", "status"))
+REQUEST_S = Histogram(
+    "trenza_gateway_request_seconds",
+    "From a request's arrival to the end of its answer.",
+    ("route",),
+    buckets=_LATENCY_BUCKETS_S,
+)
+FIRST_MESSAGE_S = Histogram(
+    "trenza_gateway_first_token_seconds",
+    "From a request's arrival to its first token.",
+    ("model",),
+    buckets=_LATENCY_BUCKETS_S,
+)
+IN_FLIGHT = Gauge("trenza_gateway_in_flight_requests", "Requests being served or waiting.", ("front",))
+CONNECTIONS = Gauge("trenza_gateway_connections", "Open HTTP connections.")
+TOKENS = Counter("trenza_gateway_tokens", "Tokens used, as replicas report them.", ("model", "kind"))
+PLACEMENTS = Counter("trenza_gateway_placements", "Places given, by who chose the replica.", ("chosen_by",))
+RETRIES = Counter("trenza_gateway_retries", "Further places sought, by how the attempt before ended.", ("ending",))
+ENDINGS = Counter("trenza_gateway_calls", "Calls to replicas, by how they ended.", ("ending",))
+SCHEDULER_UP = Gauge(
+    "trenza_gateway_scheduler_up", "1 while the scheduler answers, 0 while the gateway routes by itself."
+)
+LEASES = Gauge("trenza_gateway_leases", "Leases held.")
+CONNECTIONS_CLOSED = Counter(
+    "trenza_gateway_connections_closed", "Connections closed on the gateway's own account.", ("why",)
+)
+
+
+def count_tokens(model: str, usage: common_pb2.TokenUsage) -> None:
+    """Adds one request's usage."""
+    TOKENS.labels(model, "prompt").inc(usage.prompt_tokens)
+    TOKENS.labels(model, "cached").inc(usage.cached_tokens)
+    TOKENS.labels(model, "completion").inc(usage.completion_tokens)

@@ -1,0 +1,1 @@
+"""OpenAI's REST shapes: what requests may say, how they become protos, how answers become JSON, what errors are."""

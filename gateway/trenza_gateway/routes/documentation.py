@@ -1,0 +1,69 @@
+"""What /docs says about the bodies of requests: their schema and examples that work as they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from trenza_gateway.openai.requests import ChatBody, CompletionBody
+
+REF_TEMPLATE = "#/components/schemas/{model}"
+
+_CHAT_EXAMPLES = {
+    "question": {
+        "summary": "A question",
+        "value": {"model": "starter-chat", "messages": [{"role": "user", "content": "What is seven plus five?"}]},
+    },
+    "stream": {
+        "summary": "Streamed, with usage at the end",
+        "value": {
+            "model": "starter-chat",
+            "messages": [
+                {"role": "system", "content": "You are a friendly assistant."},
+                {"role": "user", "content": "Hello!"},
+            ],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+    },
+    "json": {
+        "summary": "An answer in JSON, urgent",
+        "value": {
+            "model": "starter-chat",
+            "messages": [{"role": "user", "content": "Answer in JSON: what colour is the sky?"}],
+            "response_format": {"type": "json_object"},
+            "temperature": 0,
+            "priority": 0,
+        },
+    },
+}
+
+_COMPLETION_EXAMPLES = {
+    "text": {"summary": "One text", "value": {"model": "starter-chat", "prompt": "Monday, Tuesday,", "max_tokens": 16}},
+    "texts": {
+        "summary": "Two texts, two continuations each",
+        "value": {"model": "starter-chat", "prompt": ["one, two,", "red, green,"], "n": 2, "seed": 7},
+    },
+}
+
+
+def _documentation(body: type[BaseModel], examples: dict[str, Any]) -> dict[str, Any]:
+    schema = {"$ref": REF_TEMPLATE.format(model=body.__name__)}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+    }
+
+
+CHAT_DOCUMENTATION = _documentation(ChatBody, _CHAT_EXAMPLES)
+COMPLETION_DOCUMENTATION = _documentation(CompletionBody, _COMPLETION_EXAMPLES)
+
+
+def body_schemas() -> dict[str, Any]:
+    """The schemas that the documentation refers to, by name."""
+    schemas: dict[str, Any] = {}
+    for body in (ChatBody, CompletionBody):
+        schema = body.model_json_schema(ref_template=REF_TEMPLATE)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[body.__name__] = schema
+    return schemas

@@ -1,0 +1,69 @@
+"""The gateway's settings, from environment variables that begin with TRENZA_GATEWAY_."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trenza_gateway.auth.access import is_loopback
+
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """Each field is a variable: `http_port` is TRENZA_GATEWAY_HTTP_PORT. Names end in their unit."""
+
+    model_config = SettingsConfigDict(env_prefix="TRENZA_GATEWAY_", extra="ignore")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on. Any that is not loopback needs API keys.")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="0 takes any free port.")
+    grpc_port: int = Field(default=9090, ge=0, le=65535, description="0 takes any free port.")
+    scheduler_address: str = Field(default="127.0.0.1:9091", description="host:port of the scheduler.")
+    gateway_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        description="Unique among the gateways of one scheduler.",
+    )
+    api_keys_file: Path | None = Field(default=None, description="Lines `name:sha256`, as `trenza keys` writes them.")
+
+    body_limit_bytes: int = Field(default=16 * MIB, ge=1024, description="Largest request body; more is 413.")
+    bodies_limit_bytes: int = Field(
+        default=256 * MIB, ge=1024, description="Bodies of all running requests together; more is 503."
+    )
+    body_read_s: float = Field(default=60, gt=0, description="Until a request's body must have arrived; later is 408.")
+    head_read_s: float = Field(
+        default=10, gt=0, description="Until a request's head must have arrived; later the connection is closed."
+    )
+    keep_alive_s: int = Field(default=75, ge=1, description="How long an idle connection is kept.")
+    write_stall_s: float = Field(
+        default=30, gt=0, description="How long a client may leave its answer unread before it is cut off."
+    )
+    connection_limit: int = Field(
+        default=4096, ge=1, description="HTTP connections at one time; more are answered 503 and closed."
+    )
+    request_limit: int = Field(
+        default=2048, ge=1, description="HTTP requests at one time, waiting ones included; more are 503."
+    )
+
+    request_s: float = Field(default=600, gt=0, description="Longest that a request may take in all; then 504.")
+    queue_wait_s: float = Field(default=300, gt=0, description="Longest that a request may wait for a place; then 503.")
+    silence_s: float = Field(
+        default=10, gt=0, description="After so long without a token a stream begins with keep-alive comments."
+    )
+    attempt_limit: int = Field(default=3, ge=1, le=10, description="Replicas that are tried before a request fails.")
+    drain_s: float = Field(default=20, ge=0, description="How long running requests may take to finish after SIGTERM.")
+    notice_s: float = Field(
+        default=0, ge=0, description="How long /readyz says no before the port closes, so that load balancers see it."
+    )
+
+    def complaint(self) -> str | None:
+        """Why the gateway must not start like this, in one line; None when it may."""
+        if self.api_keys_file is None and not is_loopback(self.host):
+            return (
+                f"TRENZA_GATEWAY_HOST={self.host} can be reached from other machines, which needs API keys: make one with "
+                "`trenza keys create NAME --file FILE` and set TRENZA_GATEWAY_API_KEYS_FILE=FILE, or listen on 127.0.0.1."
+            )
+        return None
