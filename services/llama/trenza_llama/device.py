@@ -100,6 +100,10 @@ class Device(Protocol):
         """How many tokens one slot has room for."""
 
     @property
+    def batch_tokens(self) -> int:
+        """How many tokens one batch may have."""
+
+    @property
     def max_rows(self) -> int:
         """How many rows one batch may ask for."""
 

@@ -28,9 +28,10 @@ class LlamaSpec:
     `context_length` is the room of one slot in tokens, prompt and answer together (None: what the model was trained
     for, at most 8192). `batch_tokens` bounds one step; `prefill_tokens` bounds the prompt tokens in a step beside
     answers that are being generated, and with it the pause a long prompt causes them. `gpu_layers` -1 means all; it is
-    ignored where llama.cpp was built without a GPU backend. `flash_attention` None lets llama.cpp decide. `swa_full`
-    keeps the whole context of models with sliding-window attention, which their prefix reuse needs. Requests beyond
-    `slots` wait, at most `max_waiting` of them. Raises ValueError for values that cannot work.
+    ignored where llama.cpp was built without a GPU backend. `flash_attention` None lets llama.cpp decide, `threads` None
+    leaves one core to other processes. `swa_full` keeps the whole context of models with sliding-window attention,
+    which their prefix reuse needs. Requests beyond `slots` wait, at most `max_waiting` of them. Raises ValueError for
+    values that cannot work.
     """
 
     model_path: str

@@ -104,14 +104,12 @@ class BatchingEngine:
         device: Device,
         encoder: PromptEncoder,
         *,
-        batch_tokens: int,
         prefill_tokens: int,
         max_waiting: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device = device
         self._encoder = encoder
-        self._batch_tokens = batch_tokens
         self._prefill_tokens = prefill_tokens
         self._max_waiting = max_waiting
         self._worth_copying = max(_LEAST_COPIED, device.context_length // _COPY_COST) if device.can_copy else None
@@ -299,7 +297,7 @@ class BatchingEngine:
             for slot in self._slots
             if slot.running is not None and not slot.decoding
         ]
-        return plan_batch(decoding, prefilling, self._batch_tokens, self._prefill_tokens)
+        return plan_batch(decoding, prefilling, self._device.batch_tokens, self._prefill_tokens)
 
     def _feeds(self, shares: Sequence[Share]) -> list[Feed]:
         feeds = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,19 @@ def test_truncated_files(tmp_path: Path, model_path: Path, part: float) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(whole[: int(len(whole) * part)])
     assert fails_to_load(path).reason == "MODEL_FILE_INVALID"
+
+
+def test_a_vocabulary_with_a_token_twice(tmp_path: Path, model_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    data = model_path.read_bytes()
+    twice = data.replace(_string("Ġt"), _string("Ġa"), 1)
+    assert twice != data
+    path.write_bytes(twice)
+    assert "token twice" in str(fails_to_load(path))
+
+
+def _string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
 
 
 def test_a_corrupt_file(tmp_path: Path, model_path: Path) -> None:

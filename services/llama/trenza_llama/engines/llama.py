@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from llama_cpp import llama_cpp as native
 from numpy.typing import NDArray
 from trenza_runtime.worker.engine import ModelFacts, ModelLoadError, ProgressReporter
 
+from trenza_llama.core.gguf import check_vocabulary, read_metadata
 from trenza_llama.device import DecodeError, Feed
 from trenza_llama.engine import GenerateRequest, LlamaSpec, TokenLogprob
 from trenza_llama.engines.native_log import LogLines, recorded
@@ -27,7 +28,6 @@ _DEFAULT_CONTEXT_LENGTH = 8192
 _SCORED_ROWS = 64
 """How many rows a batch may ask for beyond one per slot: what echoing a prompt's log-probabilities uses at a time."""
 
-_GGUF_VERSIONS = (2, 3)
 _FLASH_ATTENTION = {
     None: native.LLAMA_FLASH_ATTN_TYPE_AUTO,
     False: native.LLAMA_FLASH_ATTN_TYPE_DISABLED,
@@ -49,6 +49,8 @@ def load(spec: LlamaSpec, report: ProgressReporter) -> BatchingEngine:
 
     What `report` raises ends the load and is raised again.
     """
+    # Where llama.cpp ends the process after all, it must not start a debugger first, as it does where it finds one.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     _check_file(Path(spec.model_path))
     native.llama_backend_init()
     with recorded() as log:
@@ -66,7 +68,6 @@ def load(spec: LlamaSpec, report: ProgressReporter) -> BatchingEngine:
     return BatchingEngine(
         device,
         encoder,
-        batch_tokens=spec.batch_tokens,
         prefill_tokens=spec.prefill_tokens,
         max_waiting=spec.max_waiting,
     )
@@ -79,7 +80,6 @@ class LlamaDevice:
         _check_kind(model)
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(model))
         self.context_length = spec.context_length or min(native.llama_model_n_ctx_train(model), _DEFAULT_CONTEXT_LENGTH)
-        self._batch_tokens = spec.batch_tokens
         self.max_rows = min(spec.batch_tokens, spec.slots + _SCORED_ROWS)
         self._context = native.llama_init_from_model(model, _context_params(spec, self.context_length, self.max_rows))
         if not self._context:
@@ -89,7 +89,8 @@ class LlamaDevice:
         self._sliding_window: int = native.llama_model_n_swa(model)
         # Recurrent memory is one state: it cannot be taken back to where two prompts part.
         self.can_copy = not (native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model))
-        self._batch = _Batch(spec.batch_tokens)
+        self.batch_tokens = int(native.llama_n_batch(self._context))  # no more than asked for
+        self._batch = _Batch(self.batch_tokens)
         self._row_type = ctypes.POINTER(ctypes.c_float * self.vocabulary.size)
         self.facts = _facts(model, spec, self.context_length, log)
 
@@ -216,17 +217,17 @@ def _pointer(array: NDArray[Any], kind: Any) -> Any:
 
 
 def _check_file(path: Path) -> None:
+    """Finds out what can be known beforehand: llama.cpp ends the process on some broken files."""
     try:
         with path.open("rb") as file:
-            header = file.read(8)
+            head = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        check_vocabulary(read_metadata(head))
     except FileNotFoundError as error:
         raise ModelLoadError(f"there is no model file {path.name}", "MODEL_FILE_MISSING") from error
     except OSError as error:
         raise ModelLoadError(f"the model file {path.name} cannot be read: {error.strerror}") from error
-    if header[:4] != b"GGUF":
-        raise ModelLoadError(f"{path.name} is not a GGUF file", "MODEL_FILE_INVALID")
-    if len(header) < 8 or struct.unpack("<I", header[4:])[0] not in _GGUF_VERSIONS:
-        raise ModelLoadError(f"{path.name} is a GGUF file of an unknown version", "MODEL_FILE_INVALID")
+    except ValueError as error:  # GgufError, or what mmap says of an empty file
+        raise ModelLoadError(f"{path.name} cannot be used: {error}", "MODEL_FILE_INVALID") from error
 
 
 def _load_model(spec: LlamaSpec, report: ProgressReporter, log: LogLines) -> Any:
@@ -272,7 +273,8 @@ def _check_kind(model: Any) -> None:
 
 
 def _context_params(spec: LlamaSpec, context_length: int, max_rows: int) -> Any:
-    threads = spec.threads or len(os.sched_getaffinity(0))
+    # One core stays free: threads that wait for one another lose far more to a busy core than they gain from it.
+    threads = spec.threads or max(1, len(os.sched_getaffinity(0)) - 1)
     params = native.llama_context_default_params()
     params.n_ctx = context_length * spec.slots
     params.n_batch = spec.batch_tokens
