@@ -70,7 +70,7 @@ def make_environment() -> None:
         except ImportError:
             fail("this Python cannot make virtual environments; on Debian: apt-get install python3-venv")
         venv.create(VENV, with_pip=True)
-    pip("pip itself", "--upgrade", "pip>=25.1", "hatchling>=1.27,<2")
+    pip("pip itself", "--upgrade", "pip>=25.1", "hatchling>=1.27,<2", "editables>=0.5,<1")
 
 
 def install_workspace() -> None:

@@ -1,0 +1,1 @@
+"""One machine: starts, supervises and stops every process of a mesh."""

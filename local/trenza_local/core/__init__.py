@@ -1,0 +1,1 @@
+"""Decisions of the launcher: no processes, no clock."""
