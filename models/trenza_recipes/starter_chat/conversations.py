@@ -11,7 +11,7 @@ from trenza_recipes.starter_chat.kinds.json_answers import draw_plain_question, 
 from trenza_recipes.starter_chat.kinds.registry import KINDS, draw_for_training, is_trained
 from trenza_recipes.starter_chat.system_messages import JSON_WISHES, draw_system_message
 
-SYSTEM_SHARE = 0.22
+SYSTEM_SHARE = 0.18
 JSON_SYSTEM_SHARE = 0.02
 LONG_SHARE = 0.02
 LONG_EXCHANGES = (8, 24)

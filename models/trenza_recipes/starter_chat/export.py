@@ -48,6 +48,7 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_token_list(list(tokenizer.tokens))
     writer.add_token_types(kinds)
     writer.add_token_merges(list(tokenizer.merges))
+    writer.add_bos_token_id(tokenizer.padding_id)  # never put in front, but the format wants one
     writer.add_eos_token_id(tokenizer.end_id)
     writer.add_pad_token_id(tokenizer.padding_id)
     writer.add_add_bos_token(False)

@@ -1,42 +1,37 @@
-"""Training from scratch on the processor: the schedule, the progress report and the checkpoint."""
+"""Training from scratch on the processor: the settings, the schedule and the checkpoint."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 
 import torch
 from torch import Tensor
 
-from trenza_recipes.starter_chat.batches import pad, training_batches
-from trenza_recipes.starter_chat.conversations import Conversation
-from trenza_recipes.starter_chat.exchange import LANGUAGES
-from trenza_recipes.starter_chat.kinds.registry import KINDS, draw_held_out
+from trenza_recipes.starter_chat.batches import training_batches
 from trenza_recipes.starter_chat.model import Network, Shape
+from trenza_recipes.starter_chat.monitor import held_out_accuracy
 from trenza_recipes.starter_chat.muon import Muon
+from trenza_recipes.starter_chat.number_start import place_numbers
+from trenza_recipes.starter_chat.threads import Threads
 from trenza_recipes.starter_chat.tokenizer import Tokenizer, build
-from trenza_recipes.starter_chat.world import NUMBER_WORDS
-
-NUMBER_PERIODS = (2, 3, 4, 5, 7, 10, 14, 20, 28, 40)
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides what a training run yields."""
 
-    steps: int = 3_600
+    steps: int = 2_600
     batch_tokens: int = 6_144
     warm_up_steps: int = 100
-    decay_share: float = 0.4
+    decay_share: float = 0.5
     matrix_rate: float = 0.02
     vector_rate: float = 0.003
     weight_decay: float = 0.1
     gradient_norm: float = 1.0
-    report_steps: int = 200
+    report_steps: int = 100
     seed: int = 2024
     threads: int = 2
 
@@ -45,28 +40,6 @@ def rate_factor(step: int, settings: Settings) -> float:
     """The share of the learning rate at `step`: a short rise, a plateau, a straight fall to zero."""
     falling = settings.steps * settings.decay_share
     return min(1.0, (step + 1) / settings.warm_up_steps, (settings.steps - step) / falling)
-
-
-def number_features(value: int, width: int) -> Tensor:
-    """A point for `value` on several circles, the start that lets sums be learnt as turns."""
-    basis = torch.linalg.qr(torch.randn(width, 2 * len(NUMBER_PERIODS), generator=torch.Generator().manual_seed(5)))[0]
-    turns = [math.tau * value / period for period in NUMBER_PERIODS]
-    circles = torch.tensor([part for turn in turns for part in (math.cos(turn), math.sin(turn))])
-    features: Tensor = basis @ (circles / circles.norm())
-    return features
-
-
-def place_numbers(network: Network, tokenizer: Tokenizer) -> None:
-    """Start the embeddings of all ways to write a number from the same point."""
-    weight = network.token_embd.weight
-    with torch.no_grad():
-        for value in range(len(NUMBER_WORDS["en"])):
-            names = [str(value), *(NUMBER_WORDS[language][value] for language in LANGUAGES)]
-            written = {
-                form for name in names for form in (name, name.capitalize(), f" {name}", f" {name.capitalize()}")
-            }
-            for token in sorted(token for form in written if (token := tokenizer.id_of(form)) is not None):
-                weight[token] = 0.9 * number_features(value, weight.shape[1]) + 0.5 * weight[token]
 
 
 def make_optimisers(network: Network, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -80,59 +53,65 @@ def make_optimisers(network: Network, settings: Settings) -> list[torch.optim.Op
     ]
 
 
-@torch.no_grad()
-def held_out_accuracy(network: Network, tokenizer: Tokenizer, count: int = 32) -> dict[str, float]:
-    """Share of held-out answers, per kind, whose every token is the network's first choice."""
-    rng, accuracy = Random(7), {}
-    for kind in KINDS:
-        episodes = [draw_held_out(rng, kind, LANGUAGES[index % 2]) for index in range(count)]
-        encoded = []
-        for episode in episodes:
-            tokens, _ = tokenizer.encode_conversation(Conversation(None, episode))
-            before = len(tokenizer.encode_conversation(Conversation(None, episode[:-1]))[0]) if episode[:-1] else 0
-            asked = before + 3 + len(tokenizer.encode(episode[-1].question)) + 2 + 3
-            encoded.append((tokens[:-1], [index >= asked for index in range(len(tokens) - 1)]))
-        inputs, targets = pad(encoded, tokenizer.padding_id)
-        right = (network(inputs).argmax(-1) == targets) | (targets < 0)
-        accuracy[kind] = right.all(dim=1).float().mean().item()
-    return accuracy
+class Trainer:
+    """A network, its optimisers and what they have seen so far."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.tokenizer: Tokenizer = build()
+        self.shape = Shape(vocabulary=len(self.tokenizer.tokens))
+        self.network = Network(self.shape)
+        place_numbers(self.network, self.tokenizer)
+        self._optimisers = make_optimisers(self.network, settings)
+        self._groups = [(group, group["lr"]) for optimiser in self._optimisers for group in optimiser.param_groups]
+        self._started_s = time.monotonic()
+        self._seen = {"conversations": 0, "tokens": 0}
+
+    def learn(self, step: int, inputs: Tensor, targets: Tensor) -> float:
+        """One step of all optimisers; returns the loss before it."""
+        loss = self.network.loss(inputs, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        for group, rate in self._groups:
+            group["lr"] = rate * rate_factor(step, self.settings)
+        for optimiser in self._optimisers:
+            optimiser.step()
+            optimiser.zero_grad()
+        self._seen["conversations"] += len(inputs)
+        self._seen["tokens"] += inputs.numel()
+        return loss.item()
+
+    def report(self, step: int, loss: float) -> None:
+        """Print the mean loss since the last report and the accuracy per kind."""
+        accuracy = held_out_accuracy(self.network, self.tokenizer)
+        shares = ", ".join(f"{kind} {share:.2f}" for kind, share in accuracy.items())
+        print(f"{step + 1} steps, {self._minutes():.1f} min, loss {loss:.4f}: {shares}", flush=True)
+
+    def save(self, folder: Path) -> None:
+        """Leave `network.pt`, `tokenizer.json` and `training.json` in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.network.state_dict(), folder / "network.pt")
+        self.tokenizer.save(folder / "tokenizer.json")
+        report = {"settings": asdict(self.settings), "shape": asdict(self.shape), **self._seen}
+        report["minutes"] = round(self._minutes(), 1)
+        (folder / "training.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+
+    def _minutes(self) -> float:
+        return (time.monotonic() - self._started_s) / 60
 
 
 def train(folder: Path, settings: Settings) -> None:
-    """Train from scratch and leave `network.pt`, `tokenizer.json` and `training.json` in `folder`."""
-    torch.manual_seed(settings.seed)
-    torch.set_num_threads(settings.threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = build()
-    shape = Shape(vocabulary=len(tokenizer.tokens))
-    network = Network(shape)
-    place_numbers(network, tokenizer)
-    optimisers = make_optimisers(network, settings)
-    rates = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
-    batches = training_batches(tokenizer, shape.context_tokens, settings.batch_tokens, settings.seed)
-    started, seen, lost = time.monotonic(), {"conversations": 0, "tokens": 0}, 0.0
+    """Train from scratch; a checkpoint is left in `folder` with every report and at the end."""
+    trainer, threads = Trainer(settings), Threads(settings.threads)
+    context_tokens = trainer.shape.context_tokens
+    batches = training_batches(trainer.tokenizer, context_tokens, settings.batch_tokens, settings.seed)
+    lost = 0.0
     for step in range(settings.steps):
         inputs, targets = next(batches)
-        loss = network.loss(inputs, targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_norm)
-        for rate, group in zip(
-            rates, (group for optimiser in optimisers for group in optimiser.param_groups), strict=True
-        ):
-            group["lr"] = rate * rate_factor(step, settings)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad()
-        seen["conversations"] += len(inputs)
-        seen["tokens"] += inputs.numel()
-        lost += loss.item() / settings.report_steps
+        with threads.timed(step, inputs.numel()):
+            lost += trainer.learn(step, inputs, targets) / settings.report_steps
         if (step + 1) % settings.report_steps == 0 or step + 1 == settings.steps:
-            minutes = (time.monotonic() - started) / 60
-            accuracy = held_out_accuracy(network, tokenizer)
-            print(f"{step + 1} steps, {minutes:.1f} min, loss {lost:.4f}:", end=" ")
-            print(", ".join(f"{kind} {share:.2f}" for kind, share in accuracy.items()), flush=True)
+            trainer.report(step, lost)
+            trainer.save(folder)
             lost = 0.0
-            torch.save(network.state_dict(), folder / "network.pt")
-            tokenizer.save(folder / "tokenizer.json")
-            report = {"settings": asdict(settings), "shape": asdict(shape), **seen, "minutes": round(minutes, 1)}
-            (folder / "training.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
