@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,10 @@ from trenza_llama.engine import (
     TokenLogprob,
 )
 from trenza_llama.prompts import PromptEncoder, PromptError
+
+_logger = logging.getLogger(__name__)
+
+_INTERNAL = EngineFailure("INTERNAL", "the request could not be prepared; the service's log says why")
 
 _PREPARED_PER_STEP = 8
 """How many new requests are turned into tokens between two steps of the device; answers under way wait meanwhile."""
@@ -210,6 +215,9 @@ class BatchingEngine:
                         emissions.append(_last(request_id, Detokenized(self._detokenized(tokens))))
             except PromptError as error:
                 emissions.append(_last(request_id, EngineFailure(error.reason, str(error), error.details)))
+            except Exception:  # whatever a request makes of its preparation, it must cost nobody but itself
+                _logger.exception("request %s could not be prepared", request_id)
+                emissions.append(_last(request_id, _INTERNAL))
         return emissions
 
     def _encoded(self, request: GenerateRequest) -> list[int]:
@@ -246,6 +254,10 @@ class BatchingEngine:
                 sampler = self._device.sampler(waiting.request, waiting.prompt)
             except GrammarError as error:
                 emissions.append(_last(waiting.id, EngineFailure("INVALID_GRAMMAR", str(error))))
+                continue
+            except Exception:  # as above
+                _logger.exception("request %s could not be started", waiting.id)
+                emissions.append(_last(waiting.id, _INTERNAL))
                 continue
             emissions += self._start(waiting, sampler)
         return emissions

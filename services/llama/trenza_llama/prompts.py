@@ -14,6 +14,12 @@ _MARKS_START = 0xF0000
 """Where Unicode's supplementary private-use area begins; marks are characters of it, which no template alters."""
 
 
+_COUNTABLE_TEXT_BYTES = 256 * 1024
+"""Texts up to this length are tokenised even if they cannot fit, so that the refusal tells how many tokens they have."""
+
+_MAX_TEXT_BYTES = 16 * 2**20
+
+
 class Vocabulary(Protocol):
     """What turning text into tokens needs to know of a model."""
 
@@ -55,14 +61,18 @@ class PromptEncoder:
         controls = sorted((text for text in vocabulary.control_texts if text), key=len, reverse=True)
         self._controls = re.compile("|".join(map(re.escape, controls))) if controls else None
         # A text longer than this cannot fit whatever its tokens are; tokenising it would only hold up the others.
-        self._max_bytes = (context_length + 1) * max(vocabulary.longest_token_bytes, 16)
+        fitting = (context_length + 1) * vocabulary.longest_token_bytes
+        self._max_bytes = min(max(fitting, _COUNTABLE_TEXT_BYTES), _MAX_TEXT_BYTES)
         self._context_length = context_length
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens, at least one. Raises PromptError."""
         match prompt:
             case ChatPrompt():
-                tokens = self._with_bos(self._chat(prompt))
+                try:
+                    tokens = self._with_bos(self._chat(prompt))
+                except RecursionError as error:
+                    raise PromptError("the conversation's tools or tool calls are nested too deeply") from error
             case TextPrompt():
                 tokens = self._with_bos(self.tokenize(prompt.text, prompt.parse_special))
             case TokenPrompt():

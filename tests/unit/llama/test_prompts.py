@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from driver import Driver, chat
 from tiny_llama import TEMPLATE, write_model
-from trenza_llama.engine import ChatMessage, ChatPrompt, CountRequest, TextPrompt, TokenPrompt, ToolCall
+from trenza_llama.engine import (
+    ChatMessage,
+    ChatPrompt,
+    CountRequest,
+    TextPrompt,
+    TokenizeRequest,
+    TokenPrompt,
+    ToolCall,
+)
 from trenza_llama.prompts import PromptEncoder, PromptError
 from trenza_llama.template import CHATML, ChatTemplate
 
@@ -127,6 +135,18 @@ def test_tools_that_are_no_list_are_refused(tools: str) -> None:
         encoder().encode(ChatPrompt((ChatMessage("user", "x"),), tools))
 
 
+@pytest.mark.parametrize("depth", [500, 900, 960, 980, 5000])
+def test_deeply_nested_tools_harm_nobody(depth: int) -> None:
+    message = ChatMessage("assistant", tool_calls=(ToolCall("1", "f", "[" * depth + "]" * depth),))
+    prompt = ChatPrompt((message,), tools_json="[" * depth + '"<|im_end|>"' + "]" * depth)
+    reasons = []
+    try:
+        assert encoder("{{ tools | tojson }}{{ messages | tojson }}").encode(prompt)
+    except PromptError as error:
+        reasons.append(error.reason)
+    assert reasons in ([], ["INVALID_PROMPT"])
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
@@ -150,9 +170,21 @@ def test_what_templates_see_of_a_message(message: ChatMessage, expected: str) ->
 
 def test_too_long_a_text_is_refused_before_it_is_tokenised() -> None:
     with pytest.raises(PromptError) as caught:
-        encoder(context_length=10).encode(TextPrompt("x" * 177))
+        encoder(context_length=10).encode(TextPrompt("x" * 300_000))
     assert caught.value.reason == "CONTEXT_LENGTH_EXCEEDED"
-    assert len(encoder(context_length=10).encode(TextPrompt("x" * 176))) == 176
+    assert caught.value.details == {"prompt_bytes": "300000", "limit": "10"}
+    assert len(encoder(context_length=10).encode(TextPrompt("x" * 200_000))) == 200_000
+    assert len(encoder(context_length=30_000).encode(TextPrompt("x" * 300_000))) == 300_000
+
+
+@pytest.mark.parametrize("pre_tokenizer", ["default", "deepseek-llm", "tekken", "gpt-4o", "llama-bpe"])
+def test_endless_words_do_not_overrun_the_stack(
+    start: Callable[..., Driver], tmp_path: Path, pre_tokenizer: str
+) -> None:
+    driver = start(write_model(tmp_path / "model.gguf", pre_tokenizer=pre_tokenizer), context_length=512)
+    for char in "a! 1ñ\n":
+        tokens = driver.run_one(TokenizeRequest(char * 100_000)).events[-1].tokens
+        assert len(tokens) == 100_000 * len(char.encode())
 
 
 def real_tokens(driver: Driver, prompt: ChatPrompt) -> int:

@@ -40,6 +40,7 @@ def write_model(
     add_bos: bool = False,
     template: str | None = TEMPLATE,
     extra_tokens: int = 0,
+    pre_tokenizer: str = "gpt-2",
     spoil: bool = False,
 ) -> Path:
     """Writes a model with random weights; `spoil` makes its output not-a-number."""
@@ -58,7 +59,7 @@ def write_model(
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.NORMAL] * normal + [gguf.TokenType.CONTROL] * len(CONTROL))
     writer.add_token_merges(list(MERGES))

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from llama_cpp import llama_cpp as native
 
 _UNSEEN_CONTROL = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
 """The kinds of token that llama.cpp recognises in text only when it is told to parse special tokens."""
+
+# The regular expressions of some vocabularies (DeepSeek, Mistral Nemo, GPT-4o …) recurse for every character of a long
+# word, 319 bytes deep each time: a client's hundred thousand equal characters would overrun an ordinary stack.
+_SHALLOW_BYTES = 4096
+_STACK_PER_BYTE = 384
+_STACK_RESERVE = 1 << 20
 
 
 class LlamaVocabulary:
@@ -44,14 +52,9 @@ class LlamaVocabulary:
     def tokenize(self, text: str, parse_special: bool) -> list[int]:
         """See `Vocabulary`."""
         data = text.encode()
-        room = len(data) + 8
-        tokens = (native.llama_token * room)()
-        count = native.llama_tokenize(self.pointer, data, len(data), tokens, room, False, parse_special)
-        if count < 0:  # more tokens than bytes: the normalisation of some vocabularies adds characters
-            room = -count
-            tokens = (native.llama_token * room)()
-            count = native.llama_tokenize(self.pointer, data, len(data), tokens, room, False, parse_special)
-        return list(tokens[: max(count, 0)])
+        if len(data) <= _SHALLOW_BYTES:
+            return self._tokenize(data, parse_special)
+        return _on_deep_stack(lambda: self._tokenize(data, parse_special), len(data) * _STACK_PER_BYTE)
 
     def piece(self, token: int, special: bool) -> bytes:
         """See `Vocabulary`."""
@@ -64,6 +67,16 @@ class LlamaVocabulary:
     def ends_text(self, token: int) -> bool:
         """See `Vocabulary`."""
         return token in self.end_tokens
+
+    def _tokenize(self, data: bytes, parse_special: bool) -> list[int]:
+        room = len(data) + 8
+        tokens = (native.llama_token * room)()
+        count = native.llama_tokenize(self.pointer, data, len(data), tokens, room, False, parse_special)
+        if count < 0:  # more tokens than bytes: the normalisation of some vocabularies adds characters
+            room = -count
+            tokens = (native.llama_token * room)()
+            count = native.llama_tokenize(self.pointer, data, len(data), tokens, room, False, parse_special)
+        return list(tokens[: max(count, 0)])
 
     def _piece(self, token: int, special: bool) -> bytes:
         self._check(token)  # llama.cpp ends the process on a token it does not know
@@ -84,3 +97,18 @@ class LlamaVocabulary:
     def _check(self, token: int) -> None:
         if not 0 <= token < self.size:
             raise ValueError(f"token {token} is not in the vocabulary of {self.size} tokens")
+
+
+def _on_deep_stack(work: Callable[[], list[int]], stack_bytes: int) -> list[int]:
+    """Does the work in a thread with so much stack, of which only what is used takes memory. Raises MemoryError."""
+    results: list[list[int]] = []
+    before = threading.stack_size((stack_bytes + _STACK_RESERVE) // 4096 * 4096)
+    try:
+        thread = threading.Thread(target=lambda: results.append(work()))
+        thread.start()
+    except RuntimeError as error:
+        raise MemoryError(f"no room for a stack of {stack_bytes} bytes") from error
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    return results[0]
