@@ -116,7 +116,7 @@ def read_manifest(path: Path) -> ModelManifest:
         document = _Document.model_validate(tables)
     except ValidationError as error:
         raise ManifestError(_first_mistake(error)) from None
-    strays = [key for key, value in (document.model_extra or {}).items() if not isinstance(value, dict | list)]
+    strays = [key for key, value in (document.model_extra or {}).items() if not _is_table(value)]
     if strays:
         raise ManifestError(f"there is no such key as {strays[0]!r}")
     folder = path.parent.resolve()
@@ -190,6 +190,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ManifestError(f"it is no valid TOML: {error}") from None
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(entry, dict) for entry in value))
 
 
 def _first_mistake(error: ValidationError) -> str:
