@@ -80,7 +80,7 @@ class Trainer:
             optimiser.zero_grad()
         self._seen["conversations"] += len(inputs)
         self._seen["tokens"] += inputs.numel()
-        return loss.item()
+        return float(loss.detach())
 
     def report(self, step: int, loss: float) -> None:
         """Print the mean loss since the last report and the accuracy per kind."""
