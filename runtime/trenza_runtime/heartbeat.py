@@ -70,29 +70,27 @@ class HeartbeatClient:
 
     async def run(self) -> None:
         """Beats until `leave` or cancellation. A scheduler that is away or comes back needs nothing done here."""
-        obeying = asyncio.create_task(self._obey_directives())
+        tasks = [asyncio.create_task(self._keep_beating()), asyncio.create_task(self._obey_directives())]
         try:
-            await self._keep_beating()
+            await self._left.wait()
         finally:
-            obeying.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._connected = False
             self._left.set()
 
     async def _keep_beating(self) -> None:
+        first_s, longest_s = _RECONNECT_S
         failures = 0
-        while not self._left.is_set():
+        while True:
             why = await self._one_stream()
-            if self._left.is_set():
-                return
             if self._connected or not failures:
                 log.warning("the scheduler does not hear this replica", extra={"address": self._address, "why": why})
                 failures = 0
             self._connected = False
-            first_s, longest_s = _RECONNECT_S
-            pause_s = min(longest_s, first_s * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
+            await asyncio.sleep(min(longest_s, first_s * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))
             failures += 1
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), pause_s)
 
     async def _one_stream(self) -> str:
         """Beats on one stream until it breaks; returns why it did. Never raises for what the scheduler does."""
@@ -142,7 +140,10 @@ class HeartbeatClient:
             log.info("the scheduler hears this replica", extra={"address": self._address})
         if answer.interval_ms:
             shortest_s, longest_s = _INTERVALS_S
-            self._interval_s = min(max(answer.interval_ms / 1000, shortest_s), longest_s)
+            interval_s = min(max(answer.interval_ms / 1000, shortest_s), longest_s)
+            if interval_s < self._interval_s:
+                self._due.set()  # the beat that is being waited for may be overdue by now
+            self._interval_s = interval_s
         for directive in answer.directives:
             try:
                 self._directives.put_nowait(directive)
