@@ -39,6 +39,11 @@ class AdmissionGate:
         return self._line.slots
 
     @property
+    def queue_limit(self) -> int:
+        """How many requests may wait."""
+        return self._line.queue_limit
+
+    @property
     def slots_used(self) -> int:
         """Slots in use."""
         return self._line.taken

@@ -86,7 +86,7 @@ class ModelHost:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._registry.scan()
-        self._take_catalogue()
+        self._take_catalogue()  # nothing is told yet: whoever makes a host may still be making what listens to it
 
     def names(self) -> list[str]:
         """The models that there are, sorted."""
@@ -152,7 +152,8 @@ class ModelHost:
                 metrics.show_loaded(loaded.name, gate.slots_used, gate.waiting, loaded.worker.gauges)
             if self._clock() >= scan_due_s:
                 await asyncio.to_thread(self._registry.scan)
-                self._take_catalogue()
+                if self._take_catalogue():
+                    self._changed()
                 scan_due_s = self._clock() + self._limits.rescan_s
 
     async def stop(self, grace_s: float) -> None:
@@ -329,8 +330,8 @@ class ModelHost:
             del self._models[model.name]
             self._changed()
 
-    def _take_catalogue(self) -> None:
-        """Follows what the last scan found."""
+    def _take_catalogue(self) -> bool:
+        """Follows what the last scan found; says whether that is something new."""
         found = self._registry.catalogue.models
         known = {name: model.manifest for name, model in self._models.items() if not model.removed}
         for name, manifest in found.items():
@@ -344,7 +345,7 @@ class ModelHost:
             self._remove(self._models[name])
         if known != found:
             log.info("models found", extra={"models": ",".join(sorted(found))})
-            self._changed()
+        return known != found
 
     def _remove(self, model: HostedModel) -> None:
         """Forgets a model whose folder is gone: at once, or when it is idle."""
