@@ -197,8 +197,8 @@ class ModelHost:
         remaining_s = model.backoff.remaining_s(self._clock())
         if not remaining_s:
             return
-        if model.failure_reason != Reason.ENGINE_CRASHED or remaining_s > _PATIENCE_S:
-            message = f"The model {model.name} could not be loaded: {model.failure}"
+        if not model.died_loaded or remaining_s > _PATIENCE_S:
+            message = f"The model {model.name} is not loaded: {model.failure}"
             details = {"model": model.name, "cause": model.failure_reason}
             raise RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.MODEL_LOAD_FAILED, message, details, remaining_s)
         await asyncio.sleep(remaining_s)

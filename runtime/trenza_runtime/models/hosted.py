@@ -57,6 +57,8 @@ class HostedModel:
         self.progress = 0.0
         self.failure = ""
         self.failure_reason = ""
+        self.died_loaded = False
+        """Whether the last failure was that it died in memory, not that it could not be loaded."""
         self.pinned = False
         self.called_for = False
         """Whether it is to be loaded though nobody waits for it: after a crash, or because the scheduler wants it."""
@@ -118,6 +120,7 @@ class HostedModel:
         now_s = self._clock()
         healthy_for_s = now_s - self.loaded.loaded_at_s if self.loaded else 0.0
         self.backoff.failed(now_s, healthy_for_s)
+        self.died_loaded = self.loaded is not None
         self.state, self.progress, self.loaded = common_pb2.LOAD_STATE_FAILED, 0.0, None
         self.failure, self.failure_reason = message, reason
 
