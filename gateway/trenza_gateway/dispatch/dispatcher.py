@@ -65,7 +65,7 @@ class Dispatcher:
                             yield message
                 return
             except grpc.aio.AioRpcError as error:
-                fault = from_rpc_error(error)
+                fault = _fault(error, job, lease)
             verdict = self._judge(attempt, fault, attempts)
             attempt.release(verdict.ending)
             if not verdict.again:
@@ -74,10 +74,8 @@ class Dispatcher:
                 attempts -= 1
             excluded = list({*excluded, lease.replica_id})
             metrics.RETRIES.labels(verdict.ending.value).inc()
-            logger.info(
-                "another attempt",
-                extra={"request_id": job.request_id, "replica": lease.replica_id, "reason": fault.reason},
-            )
+            extra = {"ticket": job.request_id, "replica": lease.replica_id, "reason": fault.reason}
+            logger.info("another attempt", extra=extra)
             await self._pause(job, tries)
 
     def _judge(self, attempt: _Attempt, fault: RpcFault, attempts: int) -> Verdict:
@@ -90,6 +88,9 @@ class Dispatcher:
         if _now() + pause >= job.deadline:
             raise faults.deadline_exceeded()
         await asyncio.sleep(pause)
+
+
+_LOST_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 
 
 class _Attempt:
@@ -130,6 +131,16 @@ class _Attempt:
             self._released = True
             self._placement.release(self.lease, ending, self._units)
             metrics.ENDINGS.labels(ending.value).inc()
+
+
+def _fault(error: grpc.aio.AioRpcError, job: Job, lease: Lease) -> RpcFault:
+    """What the replica meant, or that it is gone where it could say nothing."""
+    fault = from_rpc_error(error)
+    if fault.reason != fault.code.name or fault.code not in _LOST_CODES:
+        return fault
+    extra = {"ticket": job.request_id, "replica": lease.replica_id, "code": fault.code.name, "why": fault.message}
+    logger.warning("replica lost", extra=extra)
+    return faults.replica_lost(fault.code)
 
 
 def _metadata(job: Job, lease: Lease) -> Metadata:

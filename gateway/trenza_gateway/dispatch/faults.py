@@ -34,6 +34,12 @@ def model_not_found(model: str) -> RpcFault:
     return RpcFault(grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND, f"The model '{model}' does not exist.")
 
 
+def replica_lost(code: grpc.StatusCode) -> RpcFault:
+    """The replica broke off without saying why; what gRPC says about it names addresses, which are nobody's business."""
+    message = "The replica that served the request was lost."
+    return RpcFault(code, Reason.REPLICA_UNREACHABLE, message, retry_after_s=1)
+
+
 def no_capacity(model: str) -> RpcFault:
     """Nobody can serve the model now."""
     message = f"No replica can serve the model '{model}' now."

@@ -62,6 +62,13 @@ class Fleet:
         """Replicas whose beats arrive and which take requests."""
         return sum(view.health == scheduler_pb2.REPLICA_HEALTH_LIVE for view in self._views.values())
 
+    def most_slots(self, name: str) -> int:
+        """The most slots of the model on one replica; 0 where some replica has yet to say."""
+        found = [
+            item.model.slots for view in self._views.values() for item in view.state.models if item.model.name == name
+        ]
+        return max(found, default=0) if all(found) else 0
+
     def models(self) -> list[common_pb2.Model]:
         """Every model of the fleet, by name."""
         return [self._models[name] for name in sorted(self._models)]

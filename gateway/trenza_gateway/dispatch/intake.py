@@ -87,11 +87,10 @@ class Intake:
         options: chat_pb2.GenerationOptions,
         time_limit_s: float | None,
     ) -> Job:
-        if options.choices > MAX_CHOICES:
-            message = f"At most {MAX_CHOICES} choices can be made at once."
-            raise RpcFault(
-                grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message, {"field": "options.choices"}
-            )
+        most = min(MAX_CHOICES, self._fleet.most_slots(context.model) or MAX_CHOICES)
+        if options.choices > most:
+            message = f"At most {most} choices can be made at once."
+            raise RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message, {"param": "n"})
         model = self._fleet.model(context.model)
         self._require_fit(prompt.size_bytes, model.context_length if model else 0)
         now = asyncio.get_running_loop().time()
@@ -133,5 +132,5 @@ def _turn(message: chat_pb2.Message) -> bytes:
     return b"%d" % message.role + texts
 
 
-def _unsupported(message: str, field: str) -> RpcFault:
-    return RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.UNSUPPORTED, message, {"field": field})
+def _unsupported(message: str, param: str) -> RpcFault:
+    return RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.UNSUPPORTED, message, {"param": param})

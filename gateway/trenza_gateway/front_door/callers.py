@@ -38,14 +38,14 @@ class Callers:
         if said.priority not in _PRIORITIES:
             message = f"{said.priority} is no priority class."
             raise RpcFault(
-                grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message, {"field": "context.priority"}
+                grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message, {"param": "context.priority"}
             )
         if not said.model:
             raise RpcFault(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 Reason.INVALID_ARGUMENT,
                 "No model is named.",
-                {"field": "context.model"},
+                {"param": "context.model"},
             )
 
 

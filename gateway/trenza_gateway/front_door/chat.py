@@ -68,8 +68,9 @@ class ChatFrontDoor(chat_pb2_grpc.ChatServiceServicer):
 
 
 async def _only(messages: AsyncGenerator[_T, None]) -> _T:
-    """The one message of an answer."""
+    """The one message of an answer, which is read to its end so that it counts as completed."""
     async with aclosing(messages):
-        async for message in messages:
-            return message
-    raise RpcFault(grpc.StatusCode.INTERNAL, Reason.INTERNAL, "The replica sent no answer.")
+        found = [message async for message in messages]
+    if len(found) != 1:
+        raise RpcFault(grpc.StatusCode.INTERNAL, Reason.INTERNAL, "The replica sent no answer.")
+    return found[0]

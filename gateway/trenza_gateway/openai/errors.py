@@ -115,7 +115,7 @@ _INTERNAL = _Shape(500, SERVER, "internal_error")
 def error_of_fault(fault: RpcFault, prompt_param: str = "messages") -> ApiError:
     """The OpenAI error that a fault becomes; `prompt_param` is the field that holds the prompt in this API."""
     shape = _BY_REASON.get(fault.reason) or _BY_STATUS_CODE.get(fault.code, _INTERNAL)
-    param = fault.details.get("field") or shape.param
+    param = fault.details.get("param") or shape.param
     if fault.reason == "CONTEXT_LENGTH_EXCEEDED":
         param = prompt_param
     return ApiError(

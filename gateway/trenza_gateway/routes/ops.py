@@ -13,13 +13,13 @@ def ops_router(parts: Parts) -> APIRouter:
     """The operators' routes."""
     router = APIRouter(tags=["Operations"])
 
-    @router.api_route("/healthz", methods=["GET", "HEAD"], summary="Whether the process is alive")
+    @router.head("/healthz", include_in_schema=False)
+    @router.get("/healthz", summary="Whether the process is alive")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
-    @router.api_route(
-        "/readyz", methods=["GET", "HEAD"], summary="Whether requests can be served now, and if not, what is missing"
-    )
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz", summary="Whether requests can be served now, and if not, what is missing")
     async def readyz() -> JSONResponse:
         missing = missing_parts(parts)
         report = {

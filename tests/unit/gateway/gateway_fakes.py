@@ -349,7 +349,7 @@ async def fake_fleet(replicas: int = 1, ready: bool = True, **settings: Any) -> 
     chats = [FakeReplica(f"chat-{number}") for number in range(replicas)]
     for chat in chats:
         await chat.start()
-    scheduler = FakeScheduler(chats)
+    scheduler = FakeScheduler(list(chats))
     await scheduler.start()
     gateway = Gateway(
         Settings(
