@@ -10,8 +10,10 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import uvloop
+from pydantic import BaseModel, ValidationError
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,20 @@ EXIT_CONFIGURATION = 2
 
 class StartError(Exception):
     """The process cannot start; the message is one sentence that says what to do."""
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def read_settings(kind: type[SettingsT]) -> SettingsT:
+    """The process's settings from its environment. Raises StartError naming the first variable that is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        mistake = error.errors(include_url=False)[0]
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        variable = prefix + "_".join(str(part).upper() for part in mistake["loc"])
+        raise StartError(f"{variable} is {mistake.get('input')!r}: {mistake['msg']}") from None
 
 
 class Stopping:

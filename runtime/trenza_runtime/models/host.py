@@ -282,7 +282,9 @@ class ModelHost:
         self._spawn(self._watch(model, loaded))
         metrics.LOADS.labels(model.name, "loaded").inc()
         metrics.LOAD_SECONDS.labels(model.name).observe(now_s - begun_s)
-        log.info("model loaded", extra={"model": model.name, "slots": facts.slots, **facts.properties})
+        log.info(
+            "model loaded", extra={"model": model.name, "slots": facts.slots, "properties": dict(facts.properties)}
+        )
         self._changed()
 
     async def _watch(self, model: HostedModel, loaded: LoadedModel) -> None:
@@ -292,7 +294,7 @@ class ModelHost:
         if model.loaded is not loaded:
             return
         metrics.CRASHES.labels(model.name).inc()
-        model.became_failed("the process that ran it died", Reason.ENGINE_CRASHED)
+        model.became_failed(f"the process that ran it {loaded.worker.how_it_ended}", Reason.ENGINE_CRASHED)
         model.called_for = True
         self._changed()
         await self._come_back(model)

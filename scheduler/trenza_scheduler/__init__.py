@@ -1,0 +1,1 @@
+"""Trenza's scheduler: membership, admission queue, routing and scaling signals."""
