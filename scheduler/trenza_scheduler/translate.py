@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from trenza.common.v1 import common_pb2
 from trenza.scheduler.v1 import scheduler_pb2
@@ -21,6 +21,7 @@ from trenza_scheduler.core.domain import (
     ReplicaReport,
     Ticket,
 )
+from trenza_scheduler.core.machine import Machine
 from trenza_scheduler.core.queue import Waiting
 from trenza_scheduler.core.stories import State, Story
 
@@ -36,8 +37,6 @@ NAME_LIMIT = 256
 """Longest name of anything, in characters."""
 MODELS_LIMIT = 4096
 """Most models of one replica."""
-HELD_LIMIT = 65536
-"""Most leases that a gateway brings along."""
 HASHES_LIMIT = 64
 EXCLUDED_LIMIT = 64
 _LONGEST_MS = 2**32 - 1
@@ -47,6 +46,11 @@ _LOADS = {
     common_pb2.LOAD_STATE_LOADING: Load.LOADING,
     common_pb2.LOAD_STATE_LOADED: Load.LOADED,
     common_pb2.LOAD_STATE_UNLOADING: Load.UNLOADING,
+}
+_PRIORITIES: Mapping[int, Priority] = {
+    common_pb2.PRIORITY_CLASS_URGENT: Priority.URGENT,
+    common_pb2.PRIORITY_CLASS_NORMAL: Priority.NORMAL,
+    common_pb2.PRIORITY_CLASS_BACKGROUND: Priority.BACKGROUND,
 }
 _HEALTHS: Mapping[Health, scheduler_pb2.ReplicaHealth.ValueType] = {
     Health.LIVE: scheduler_pb2.REPLICA_HEALTH_LIVE,
@@ -74,7 +78,7 @@ class Invalid(Exception):
     """A message that cannot be taken; the exception's text is a sentence for its sender."""
 
 
-def report_from(state: scheduler_pb2.ReplicaState) -> ReplicaReport:
+def report(state: scheduler_pb2.ReplicaState) -> ReplicaReport:
     """A replica's word on itself. Raises Invalid when it lacks a name, an address or a modality, or is out of all bounds."""
     _check_name("replica id", state.replica_id)
     _check_name("address", state.address)
@@ -99,7 +103,7 @@ def _model_from(item: scheduler_pb2.ModelState) -> ModelReport:
     return ModelReport(load, item.model.slots, item.slots_used)
 
 
-def ticket_from(stream: str, message: scheduler_pb2.Ticket, longest_wait_s: float) -> Ticket:
+def ticket(stream: str, message: scheduler_pb2.Ticket, longest_wait_s: float) -> Ticket:
     """A gateway's ticket. Raises Invalid when it lacks what every ticket has."""
     _check_name("request id", message.request_id)
     _check_name("model", message.model)
@@ -107,13 +111,12 @@ def ticket_from(stream: str, message: scheduler_pb2.Ticket, longest_wait_s: floa
     for name, value in (("tenant", message.tenant), ("session id", message.session_id)):
         if len(value) > NAME_LIMIT:
             raise Invalid(f"The {name} is longer than {NAME_LIMIT} characters.")
-    known = message.priority in (Priority.URGENT, Priority.NORMAL, Priority.BACKGROUND)
     return Ticket(
         stream=stream,
         request_id=message.request_id,
         model=message.model,
         modality=message.modality,
-        priority=Priority(message.priority) if known else Priority.NORMAL,
+        priority=_PRIORITIES.get(message.priority, Priority.NORMAL),
         slots=max(1, message.slots),
         wait_limit_s=message.wait_limit_ms / 1000 or longest_wait_s,
         tenant=message.tenant,
@@ -123,27 +126,31 @@ def ticket_from(stream: str, message: scheduler_pb2.Ticket, longest_wait_s: floa
     )
 
 
-def held_from(messages: Iterable[scheduler_pb2.HeldLease]) -> tuple[HeldLease, ...]:
-    """The leases that a gateway brings along. Raises Invalid for one that cannot be one."""
-    held = []
-    for message in messages:
-        _check_name("lease id", message.lease_id)
-        _check_name("request id", message.request_id)
-        _check_name("replica id", message.replica_id)
-        _check_name("model", message.model)
-        held.append(
-            HeldLease(
-                lease_id=message.lease_id,
-                request_id=message.request_id,
-                replica_id=message.replica_id,
-                model=message.model,
-                modality=message.modality,
-                slots=max(1, message.slots),
-            )
-        )
-        if len(held) > HELD_LIMIT:
-            raise Invalid(f"A gateway may bring {HELD_LIMIT} leases along.")
-    return tuple(held)
+def held_lease(message: scheduler_pb2.HeldLease) -> HeldLease:
+    """A lease that a gateway brings along. Raises Invalid for one that cannot be one."""
+    _check_name("lease id", message.lease_id)
+    _check_name("request id", message.request_id)
+    _check_name("replica id", message.replica_id)
+    _check_name("model", message.model)
+    return HeldLease(
+        lease_id=message.lease_id,
+        request_id=message.request_id,
+        replica_id=message.replica_id,
+        model=message.model,
+        modality=message.modality,
+        slots=max(1, message.slots),
+    )
+
+
+def answer(action: Grant | QueueUpdate | Refuse) -> scheduler_pb2.AdmitResponse:
+    """What a gateway is told about one ticket."""
+    match action:
+        case Grant():
+            return scheduler_pb2.AdmitResponse(grant=grant_to(action))
+        case Refuse():
+            return scheduler_pb2.AdmitResponse(refusal=refusal_to(action))
+        case QueueUpdate():
+            return scheduler_pb2.AdmitResponse(queue_update=update_to(action))
 
 
 def grant_to(grant: Grant) -> scheduler_pb2.Grant:
@@ -177,14 +184,26 @@ def refusal_to(refusal: Refuse) -> scheduler_pb2.Refusal:
     )
 
 
-def view_to(report: ReplicaReport, health: Health, leased_slots: int) -> scheduler_pb2.ReplicaView:
-    """One replica of a snapshot."""
+def snapshot(machine: Machine, version: int, epoch: str, now_s: float) -> scheduler_pb2.Snapshot:
+    """The fleet as it is now."""
+    views = [
+        _view(replica.report, machine.health(replica, now_s), machine.fleet.leased_slots_of(name))
+        for name, replica in machine.fleet.replicas.items()
+    ]
+    return scheduler_pb2.Snapshot(version=version, epoch=epoch, replicas=views, settled=machine.settled)
+
+
+def queues(machine: Machine, now_s: float) -> list[scheduler_pb2.QueueView]:
+    """The tickets that wait, by model."""
+    return [_queue(machine.queue.line(model), now_s) for model in machine.queue.models()]
+
+
+def _view(report: ReplicaReport, health: Health, leased_slots: int) -> scheduler_pb2.ReplicaView:
     state = report.original if isinstance(report.original, scheduler_pb2.ReplicaState) else None
     return scheduler_pb2.ReplicaView(state=state, health=_HEALTHS[health], leased_slots=leased_slots)
 
 
-def queue_to(line: list[Waiting], now_s: float) -> scheduler_pb2.QueueView:
-    """The tickets that wait for one model; `line` is not empty."""
+def _queue(line: list[Waiting], now_s: float) -> scheduler_pb2.QueueView:
     return scheduler_pb2.QueueView(
         model=line[0].ticket.model,
         modality=_modality(line[0].ticket.modality),
@@ -194,7 +213,7 @@ def queue_to(line: list[Waiting], now_s: float) -> scheduler_pb2.QueueView:
     )
 
 
-def story_to(story: Story, now_s: float) -> scheduler_pb2.ExplainResponse:
+def explanation(story: Story, now_s: float) -> scheduler_pb2.ExplainResponse:
     """What became of a request."""
     waited_s = now_s - story.since_s if story.waited_s is None else story.waited_s
     return scheduler_pb2.ExplainResponse(
