@@ -341,8 +341,8 @@ class ModelHost:
                 self._models[name].refresh(manifest)
             else:
                 self._models[name] = HostedModel(manifest, self._clock)
-                if name in self._pins:
-                    self._pin(self._models[name])
+            if name in self._pins and not self._models[name].pinned:
+                self._pin(self._models[name])
         for name in list(self._models.keys() - found.keys()):
             self._remove(self._models[name])
         if known != found:

@@ -39,12 +39,14 @@ class ModelRegistry:
 
     Manifests are `<root>/<folder>/model.toml`, `<root>/<folder>/<folder>/model.toml` and the original system's
     `<root>/{Chat,Audio,Vision,Images}/<name>/<name>.ini`. Of two folders with the same model, the first by path counts.
+    A manifest that was good at the last scan and is not now, is probably just being written: it counts once more.
     """
 
     def __init__(self, root: Path, modality: common_pb2.Modality.ValueType) -> None:
         self._root = root
         self._modality = modality
         self._catalogue = Catalogue()
+        self._read_before: dict[Path, ModelManifest] = {}
 
     @property
     def modality(self) -> common_pb2.Modality.ValueType:
@@ -74,14 +76,17 @@ class ModelRegistry:
         paths = sorted(self._paths(problems))
         if len(paths) > MAX_MODELS:
             problems[self._root] = f"of {len(paths)} models the first {MAX_MODELS} are taken, the rest is left out"
+        before, self._read_before = self._read_before, {}
         for path in paths[:MAX_MODELS]:
             try:
                 manifest = self._read(path)
+                if manifest is not None:
+                    self._read_before[path] = manifest
             except ManifestError as error:
                 problems[path] = str(error)
-            else:
-                if manifest is not None:
-                    yield path, manifest
+                manifest = before.get(path)
+            if manifest is not None:
+                yield path, manifest
 
     def _paths(self, problems: dict[Path, str]) -> Iterator[Path]:
         """The manifests of the root, whatever their modality."""

@@ -1,11 +1,14 @@
 """The worker process: loads one model, then runs its engine's steps until it is told to close or its parent is gone.
 
-Started by `trenza_runtime.worker.process` as `python -m trenza_runtime.worker.child FD`, FD being its end of a socket pair.
+Started by `trenza_runtime.worker.process` as `python -m trenza_runtime.worker.child NAME SOCKET LOG PARENT`: the model's name,
+its end of a socket pair, a file descriptor for its log and its parent's process id. What native code prints on standard output
+and error is read by the parent.
 """
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import importlib
 import logging
 import os
@@ -68,12 +71,15 @@ class Wire:
 
 
 def main() -> None:
-    """Runs the worker until it is told to close."""
+    """Runs the worker until it is told to close. Exit code 1 means that the engine broke."""
+    name, connection_fd, log_fd, parent_pid = sys.argv[1], *(int(argument) for argument in sys.argv[2:5])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with_parent()
-    wire = Wire(socket.socket(fileno=int(sys.argv[1])))
-    logs.configure(f"worker[{sys.argv[2]}]")
+    _die_with_parent(parent_pid)
+    faulthandler.enable()
+    sys.stderr = os.fdopen(log_fd, "w", buffering=1)
+    logs.configure(f"worker[{name}]")
+    wire = Wire(socket.socket(fileno=connection_fd))
     try:
         engine = _load(wire)
         if engine is not None:
@@ -81,33 +87,49 @@ def main() -> None:
             engine.close()
     except ParentGone:
         os._exit(0)  # nobody is left to free the model for
+    except Exception:
+        log.exception("the engine broke")
+        sys.exit(1)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent_pid: int) -> None:
     """Asks Linux to kill this process when its parent dies, even while native code keeps it from noticing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:
+            os._exit(0)  # it died before it could be asked for
 
 
 def _load(wire: Wire) -> Engine | None:
     first = next(iter(wire.receive(wait_s=60)), None)
     if not isinstance(first, frames.Load):
         raise ParentGone
-    module, _, function = first.loader.partition(":")
     try:
-        loader: EngineLoader = getattr(importlib.import_module(module), function)
+        loader = _loader(first.loader)
         engine = loader(first.spec, lambda fraction: wire.send(frames.Loading(fraction)))
     except ModelLoadError as error:
         wire.send(frames.LoadFailed(str(error), error.reason))
-        return None
-    except (ImportError, AttributeError) as error:
-        wire.send(frames.LoadFailed(f"the engine {first.loader} is not installed: {error}", "ENGINE_MISSING"))
-        return None
+    except ParentGone:
+        raise
     except MemoryError:
         wire.send(frames.LoadFailed("there is not enough memory for the model", "OUT_OF_MEMORY"))
-        return None
-    wire.send(frames.Loaded(engine.facts))
-    return engine
+    except Exception as error:
+        log.exception("the engine cannot load the model")
+        wire.send(frames.LoadFailed(f"the engine failed with {type(error).__name__}: {error}", "MODEL_LOAD_FAILED"))
+    else:
+        wire.send(frames.Loaded(engine.facts))
+        return engine
+    return None
+
+
+def _loader(path: str) -> EngineLoader:
+    """The function that an import path names. Raises ModelLoadError when there is none."""
+    module, _, function = path.partition(":")
+    try:
+        loader: EngineLoader = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ModelLoadError(f"the engine {path} is not installed: {error}", "ENGINE_MISSING") from error
+    return loader
 
 
 def _serve(wire: Wire, engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -17,13 +18,17 @@ import grpc
 from trenza_runtime.errors import Reason, RpcFault
 from trenza_runtime.worker import frames
 from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts, ModelLoadError
+from trenza_runtime.worker.output import NativeOutput
 
 log = logging.getLogger(__name__)
 
 STALL_LIMIT_S = 120.0
 """A worker sends a pulse every second; one that is silent this long hangs, and is killed."""
 _WATCH_EVERY_S = 1.0
+_OUTPUT_PIECE_BYTES = 2**16
 _STDERR = 2
+_BURIAL_S = 5.0
+"""How long a process may take to end once it has closed its socket, and its output to arrive once it has ended."""
 
 _CODES: Mapping[str, grpc.StatusCode] = {
     Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -40,9 +45,9 @@ def fault_of(failure: EngineFailure) -> RpcFault:
 
 
 class EventStream:
-    """The events of some requests that belong together, handed over in lists of (request id, event): all that came since the last look.
+    """The events of some requests that belong together, in lists of (request id, event): all that came since the last look.
 
-    What waits here is bounded by what a request can produce (its `max_tokens`, its pictures), since the engine ends it there.
+    What waits here is bounded by what a request can produce (its `max_tokens`, its pictures): the engine ends it there.
     """
 
     def __init__(self, request_ids: Iterable[str]) -> None:
@@ -98,6 +103,8 @@ class WorkerProcess:
         self._writer: asyncio.StreamWriter | None = None
         self._facts: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
         self._last_frame_s = 0.0
+        self._output = NativeOutput(name)
+        self._how_it_ended = "is not running"
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -110,34 +117,61 @@ class WorkerProcess:
         """Requests that have not ended."""
         return len(self._streams)
 
+    @property
+    def how_it_ended(self) -> str:
+        """What became of the process, as the rest of a sentence: "was ended by SIGABRT"."""
+        return self._how_it_ended
+
     async def start(self, on_progress: Callable[[float], None]) -> ModelFacts:
         """Starts the process and waits until the model is loaded.
 
         Raises ModelLoadError when it cannot be loaded, or when the process dies on the way.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "trenza_runtime.worker.child",
-                str(theirs.fileno()),
-                self.name,
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=_STDERR,
-            )
+        connection, output = await self._launch()
         try:
-            reader, self._writer = await asyncio.open_connection(sock=ours)
-            self._send(self._load)
+            reader, self._writer = await asyncio.open_connection(sock=connection)
+            output_reader, output_writer = await asyncio.open_connection(sock=output)
+            relaying = asyncio.create_task(self._relay(output_reader, output_writer))
             self._tasks = [
-                asyncio.create_task(self._read(reader, on_progress)),
+                asyncio.create_task(self._read(reader, relaying, on_progress)),
                 asyncio.create_task(self._watch_for_stall()),
+                relaying,
             ]
+            self._send(self._load)
             return await asyncio.shield(self._facts)
         except BaseException:
             await self.stop(0)
             raise
+
+    async def _launch(self) -> tuple[socket.socket, socket.socket]:
+        """Starts the process; returns our ends of its connection and of its output."""
+        connection, their_connection = socket.socketpair()
+        output, their_output = socket.socketpair()
+        # The worker's own log goes where ours goes; what native code prints comes here and is logged line by line.
+        log_fd = os.dup(_STDERR)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "trenza_runtime.worker.child",
+                self.name,
+                str(their_connection.fileno()),
+                str(log_fd),
+                str(os.getpid()),
+                pass_fds=[their_connection.fileno(), log_fd],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=their_output.fileno(),
+                stderr=their_output.fileno(),
+            )
+        except BaseException:
+            connection.close()
+            output.close()
+            raise
+        finally:
+            their_connection.close()
+            their_output.close()
+            os.close(log_fd)
+        return connection, output
 
     @asynccontextmanager
     async def open(self, requests: Mapping[str, Any]) -> AsyncIterator[EventStream]:
@@ -147,14 +181,14 @@ class WorkerProcess:
         Raises ValueError when one of the ids is open already.
         """
         if self.ended.is_set() or self._stopping:
-            raise self._crashed("is not running")
+            raise self._crashed()
         if taken := requests.keys() & self._streams.keys():
             raise ValueError(f"open already: {', '.join(sorted(taken))}")
         stream = EventStream(requests)
-        for request_id, request in requests.items():
-            self._streams[request_id] = stream
-            self._send(frames.Submit(request_id, request))
+        self._streams.update(dict.fromkeys(requests, stream))
         try:
+            for request_id, request in requests.items():
+                self._send(frames.Submit(request_id, request))
             yield stream
         finally:
             for request_id in requests:
@@ -183,7 +217,9 @@ class WorkerProcess:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    async def _read(self, reader: asyncio.StreamReader, on_progress: Callable[[float], None]) -> None:
+    async def _read(
+        self, reader: asyncio.StreamReader, relaying: asyncio.Task[None], on_progress: Callable[[float], None]
+    ) -> None:
         try:
             while True:
                 head = await reader.readexactly(frames.HEAD_BYTES)
@@ -196,7 +232,15 @@ class WorkerProcess:
             log.exception("unreadable frame from a worker", extra={"model": self.name})
             self._signal(signal.SIGKILL)
         finally:
-            await asyncio.shield(self._bury())
+            await asyncio.shield(self._bury(relaying))
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Logs what native code prints."""
+        with suppress(ConnectionError):
+            while piece := await reader.read(_OUTPUT_PIECE_BYTES):
+                self._output.feed(piece)
+        self._output.end()
+        writer.close()
 
     def _handle(self, frame: frames.FromWorker, on_progress: Callable[[float], None]) -> None:
         match frame:
@@ -225,30 +269,38 @@ class WorkerProcess:
                 self._signal(signal.SIGKILL)
                 return
 
-    async def _bury(self) -> None:
+    async def _bury(self, relaying: asyncio.Task[None]) -> None:
         """The socket is closed: the process is gone or about to be."""
         assert self._process is not None
         assert self._writer is not None
         self._writer.close()
         try:
-            code = await asyncio.wait_for(self._process.wait(), 5)
+            code = await asyncio.wait_for(self._process.wait(), _BURIAL_S)
         except TimeoutError:
             self._signal(signal.SIGKILL)
             code = await self._process.wait()
-        how = _how(code)
+        # Its last words may still be on their way; a process that it left behind may hold them back for ever.
+        await asyncio.wait([relaying], timeout=_BURIAL_S)
+        relaying.cancel()
+        self._how_it_ended = _how(code)
         if not self._stopping:
-            log.error("worker ended", extra={"model": self.name, "how": how, "open_requests": len(self._streams)})
+            figures = {"how": self._how_it_ended, "open_requests": len(self._streams), "last_output": self._output.tail}
+            log.error("worker ended", extra={"model": self.name, **figures})
+        self._tell_ended()
+
+    def _tell_ended(self) -> None:
         if not self._facts.done():
-            self._facts.set_exception(ModelLoadError(f"the process that loaded the model {how}", Reason.ENGINE_CRASHED))
+            message = f"the process that loaded the model {self._how_it_ended}"
+            self._facts.set_exception(ModelLoadError(message, Reason.ENGINE_CRASHED))
             self._facts.exception()  # nobody may be waiting any more, and that is no mistake
         self.ended.set()
         for stream in set(self._streams.values()):
             if stream.unfinished:
-                stream.fail(self._crashed(how))
+                stream.fail(self._crashed())
         self._tasks[1].cancel()
 
-    def _crashed(self, how: str) -> RpcFault:
-        message = f"The process that ran the model {self.name} {how}."
+    def _crashed(self) -> RpcFault:
+        message = f"The process that ran the model {self.name} {self._how_it_ended}."
         return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.ENGINE_CRASHED, message, retry_after_s=1.0)
 
 

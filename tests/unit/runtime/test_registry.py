@@ -143,6 +143,19 @@ def test_follows_what_comes_and_goes(tmp_path: Path) -> None:
     assert registry.scan().models == {}
 
 
+def test_a_manifest_that_is_just_being_rewritten_does_not_drop_its_model(tmp_path: Path) -> None:
+    registry = ModelRegistry(tmp_path, common_pb2.MODALITY_CHAT)
+    path = write_model(tmp_path / "a", MINIMAL)
+    registry.scan()
+    path.write_text("")
+    assert set(registry.scan().models) == {"m"}
+    assert path in registry.catalogue.problems
+    assert registry.scan().models == {}
+    path.write_text(MINIMAL)
+    assert set(registry.scan().models) == {"m"}
+    assert registry.catalogue.problems == {}
+
+
 def test_a_root_that_is_not_there_is_a_problem_and_no_crash(tmp_path: Path) -> None:
     catalogue = ModelRegistry(tmp_path / "absent", common_pb2.MODALITY_CHAT).scan()
     assert (dict(catalogue.models), list(catalogue.problems)) == ({}, [tmp_path / "absent"])

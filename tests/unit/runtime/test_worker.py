@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import psutil
 import pytest
 from trenza_runtime.errors import RpcFault
 from trenza_runtime.worker.engine import ModelLoadError
+from trenza_runtime.worker.output import NativeOutput
 from trenza_runtime.worker.process import WorkerProcess
 
 
@@ -69,6 +72,7 @@ async def test_progress_is_reported() -> None:
         ("toy_engine:load", "abort", "SIGABRT"),
         ("toy_engine:nothing", "ok", "not installed"),
         ("no_such_module:load", "ok", "not installed"),
+        ("toy_engine:load", "mistake", "ZeroDivisionError"),
     ],
 )
 async def test_load_failures_say_why(loader: str, spec: str, message: str) -> None:
@@ -81,7 +85,10 @@ async def test_load_failures_say_why(loader: str, spec: str, message: str) -> No
 
 @pytest.mark.parametrize(
     ("request_", "code", "reason"),
-    [("refuse", grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"), ("explode", grpc.StatusCode.INTERNAL, "DECODE_FAILED")],
+    [
+        ("refuse", grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ("explode", grpc.StatusCode.INTERNAL, "DECODE_FAILED"),
+    ],
 )
 async def test_a_failed_request_fails_alone(request_: str, code: grpc.StatusCode, reason: str) -> None:
     async with worker() as process:
@@ -108,13 +115,12 @@ async def test_a_crash_ends_every_request_with_its_cause(request_: str, how: str
 
 
 async def test_kill_9_mid_stream() -> None:
-    async with worker() as process:
-        async with process.open({"a": 10**9}) as stream:
-            await anext(stream)
-            os.kill(process.pid or 0, signal.SIGKILL)
-            with pytest.raises(RpcFault, match="SIGKILL"):
-                async for _ in stream:
-                    pass
+    async with worker() as process, process.open({"a": 10**9}) as stream:
+        await anext(stream)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        with pytest.raises(RpcFault, match="SIGKILL"):
+            async for _ in stream:
+                pass
 
 
 async def test_leaving_a_stream_cancels_it_in_the_engine() -> None:
@@ -139,7 +145,7 @@ async def test_a_hanging_worker_is_killed() -> None:
 async def test_start_that_is_given_up_leaves_no_process() -> None:
     process = WorkerProcess("toy", "toy_engine:load", "slow")
     start = asyncio.create_task(process.start(lambda _: None))
-    while process.pid is None:
+    while process.pid is None:  # noqa: ASYNC110  nothing there sets an event for it
         await asyncio.sleep(0.01)
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -151,6 +157,7 @@ def test_worker_dies_with_its_service(tmp_path: Path) -> None:
     """Even while it hangs in native code, where it cannot notice that its socket is closed."""
     program = f"""
 import asyncio
+from trenza_runtime.worker.output import NativeOutput
 from trenza_runtime.worker.process import WorkerProcess
 async def main():
     process = WorkerProcess("toy", "toy_engine:load", "ok")
@@ -171,3 +178,71 @@ asyncio.run(main())
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+async def test_what_native_code_prints_is_logged_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        async with worker("prints") as process:
+            assert await events_of(process, "a", 1) == [0]
+    lines = [record.getMessage() for record in caplog.records if record.name == "trenza_runtime.worker.output"]
+    assert lines == ["engine: to standard output", "engine: to standard error"]
+
+
+async def test_the_last_words_of_a_crash_are_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModelLoadError, match="SIGABRT"):
+        await WorkerProcess("toy", "toy_engine:load", "abort").start(lambda _: None)
+    (ended,) = [record for record in caplog.records if record.getMessage() == "worker ended"]
+    assert "toy_engine.py" in vars(ended)["last_output"]  # where Python was when native code aborted
+
+
+def test_output_is_cut_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 0.0
+    output = NativeOutput("toy", clock=lambda: now_s)
+    with caplog.at_level(logging.INFO):
+        output.feed(b"half a ")
+        output.feed(b"line\n\n" + b"x" * 5000)
+        output.feed(b"y" * 5000 + b"\n")
+        for number in range(1000):
+            output.feed(b"line %d\n" % number)
+        now_s = 1.5
+        output.feed(b"later")
+        output.end()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "engine: half a line"
+    assert lines[1] == "engine: " + "x" * 1000
+    assert len(lines) == 102
+    assert lines[-2:] == ["engine output left out", "engine: later"]
+    assert output.tail.splitlines()[-2:] == ["line 999", "later"]
+
+
+async def test_a_request_that_cannot_be_sent_leaves_nothing_behind() -> None:
+    async with worker() as process:
+        with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+            await events_of(process, "a", lambda: None)
+        assert process.open_requests == 0
+        assert await events_of(process, "a", 2) == [0, 1]
+
+
+async def test_ids_can_be_used_again_and_streams_left_early_do_not_leak() -> None:
+    async with worker() as process:
+        for _ in range(50):
+            async with process.open({"a": 10**9}) as stream:
+                await anext(stream)
+        assert await events_of(process, "b", 3) == [0, 1, 2]
+        assert process.open_requests == 0
+
+
+async def test_stopping_ends_open_requests() -> None:
+    async with worker() as process:
+        running = asyncio.create_task(events_of(process, "a", 10**9))
+        await asyncio.sleep(0.1)
+        await process.stop(5)
+        with pytest.raises(RpcFault) as caught:
+            await running
+        assert caught.value.reason == "ENGINE_CRASHED"
+
+
+async def test_a_terminals_interrupt_is_left_to_the_service() -> None:
+    async with worker() as process:
+        os.kill(process.pid or 0, signal.SIGINT)
+        assert await events_of(process, "a", 20) == list(range(20))

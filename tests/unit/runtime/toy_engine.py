@@ -59,8 +59,13 @@ class ToyEngine:
 
 
 def load(spec: Any, report: Callable[[float], None]) -> ToyEngine:
-    """Loads as the spec says: `ok`, `slow`, `corrupt`, `abort`."""
+    """Loads as the spec says: `ok`, `slow`, `corrupt`, `mistake`, `abort`, `prints`."""
     report(0.5)
+    if spec == "mistake":
+        report(1 / 0)
+    if spec == "prints":
+        os.write(1, b"to standard output\n")
+        os.write(2, b"to standard error\n")
     if spec == "corrupt":
         raise ModelLoadError("The file is no model.")
     if spec == "abort":
