@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trenza_gateway import metrics
 from trenza_gateway.openai.encoding import json_bytes
-from trenza_gateway.openai.errors import SERVER, ApiError
+from trenza_gateway.openai.errors import SERVER, ApiError, bad_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self.progress.stalled_since = None
         super().resume_writing()
 
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_raw_response(bad_request(msg)))
+        self.transport.close()
+
     def cut_off(self, why: str) -> None:
         """Ends the connection without waiting for the client."""
         metrics.CONNECTIONS_CLOSED.labels(why).inc()
@@ -133,7 +138,7 @@ def _raw_response(error: ApiError) -> bytes:
         **error.headers(),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-    return f"HTTP/1.1 {error.status} Service Unavailable\r\n{lines}\r\n".encode() + body
+    return f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n{lines}\r\n".encode() + body
 
 
 _TOO_MANY = _raw_response(

@@ -15,6 +15,8 @@ from trenza_runtime.lifecycle import StartError
 from trenza_gateway.connections import ConnectionLimits, guarded_protocol, sweep
 
 BACKLOG = 2048
+FAREWELL_S = 1.0
+"""How long requests that are cut off at the end may take to tell their clients."""
 SWEEP_EVERY_TICKS = 10
 """uvicorn ticks ten times a second."""
 
@@ -68,6 +70,8 @@ class HttpServer:
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
         self._server.should_exit = True
         await self._serving
+        if cut_off := self._server.server_state.tasks:
+            await asyncio.wait(cut_off, timeout=FAREWELL_S)
 
 
 class _Server(uvicorn.Server):

@@ -34,8 +34,10 @@ class Bodies:
         self._held_bytes = 0
 
     async def read(self, request: Request) -> bytes:
-        """The body. Raises ApiError (413 too large, 408 too slow, 503 too much at once) or ClientGone."""
+        """The body. Raises ApiError (413 too large, 408 too slow, 415 compressed, 503 too much at once) or ClientGone."""
         self._require_size(_declared_length(request))
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise ApiError(415, "Compressed bodies are not understood.", code="unsupported_encoding")
         try:
             async with asyncio.timeout(self._limits.read_s):
                 return await self._collect(request)

@@ -127,7 +127,10 @@ class EventStream(Response, Generic[MessageT]):
 
 
 async def while_client_listens(receive: Callable[[], Awaitable[Any]], work: Any) -> Any:
-    """What `work`, a coroutine, returns. Cancels it and raises ClientGone when the client disconnects before."""
+    """What `work`, a coroutine, returns. Cancels it and raises ClientGone when the client disconnects before.
+
+    Only the end of the drain cancels a request's task; its client is then told so, by an ApiError.
+    """
     working: asyncio.Future[Any] = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(receive))
     try:
@@ -135,6 +138,8 @@ async def while_client_listens(receive: Callable[[], Awaitable[Any]], work: Any)
         if working.done():
             return working.result()
         raise ClientGone
+    except asyncio.CancelledError:
+        raise ApiError(503, "The gateway was shut down.", kind=SERVER, code="shutting_down", retry_after_s=1) from None
     finally:
         await _settle(working)
         await _settle(watching)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_fakes import MODEL, FakeFleet, chat_body, eventually, fake_fleet
+from gateway_fakes import MODEL, FakeFleet, chat_body, end, eventually, fake_fleet, text
 from trenza_gateway.auth.access import Access, is_loopback
 from trenza_gateway.auth.keys import KeyFile, KeyFileError, find_owner, parse_keys
 from trenza_gateway.gateway import Gateway
@@ -260,8 +259,8 @@ class TestConnections:
 
     async def test_what_is_no_http(self, fleet: FakeFleet) -> None:
         async with connection(fleet) as (reader, writer):
-            writer.write(os.urandom(64) + b"\r\n\r\n")
-            assert (await asyncio.wait_for(reader.read(), 5))[:12] in (b"HTTP/1.1 400", b"")
+            writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+            assert b"invalid_request_error" in await asyncio.wait_for(reader.read(), 5)
         assert (await fleet.chat()).status_code == 200
 
     async def test_draining(self) -> None:
@@ -269,8 +268,6 @@ class TestConnections:
             release = asyncio.Event()
 
             async def patient(request: Any, context: Any) -> Any:
-                from gateway_fakes import end, text
-
                 yield text("a")
                 await release.wait()
                 yield end()
@@ -286,3 +283,22 @@ class TestConnections:
             release.set()
             assert (await running).text.endswith("data: [DONE]\n\n")
             await draining
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_what_outlasts_the_drain_is_told_so(self, stream: bool) -> None:
+        async with fake_fleet(drain_s=0.1) as fleet:
+
+            async def endless(request: Any, context: Any) -> Any:
+                while True:
+                    yield text("a")
+                    await asyncio.sleep(0.01)
+
+            fleet.replicas[0].script = endless
+            running = asyncio.ensure_future(fleet.chat(stream=stream))
+            await eventually(lambda: fleet.replicas[0].running == 1)
+            await fleet.gateway.drain()
+            response = await running
+            assert response.status_code == (200 if stream else 503)
+            assert "shutting_down" in response.text
+            assert "[DONE]" not in response.text
+            await eventually(lambda: fleet.replicas[0].cancelled == 1)
