@@ -12,8 +12,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 DOMAIN = "trenza"
-_MAX_MESSAGE_CHARS = 2000
-"""Status messages travel as HTTP/2 headers, whose size peers limit to 8 KiB or so."""
+_MAX_MESSAGE_BYTES = 1000
+_MAX_DETAILS = 16
+_MAX_DETAIL_BYTES = 128
+"""A status travels as HTTP/2 headers, the message in two of them; peers refuse more than 8 KiB of headers together."""
 
 
 class Reason(StrEnum):
@@ -85,13 +87,23 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> RpcFault:
 
 
 def _to_status(fault: RpcFault) -> status_pb2.Status:
-    info = error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata=fault.details)
+    details = {
+        _cut(key, _MAX_DETAIL_BYTES): _cut(value, _MAX_DETAIL_BYTES)
+        for key, value in list(fault.details.items())[:_MAX_DETAILS]
+    }
+    info = error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata=details)
     packed = [_pack(info)]
     if fault.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(fault.retry_after_s * 1000))
         packed.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status_pb2.Status(code=fault.code.value[0], message=fault.message[:_MAX_MESSAGE_CHARS], details=packed)
+    message = _cut(fault.message, _MAX_MESSAGE_BYTES)
+    return status_pb2.Status(code=fault.code.value[0], message=message, details=packed)
+
+
+def _cut(text: str, limit_bytes: int) -> str:
+    """The text up to that many bytes; half a character at the cut, and what is no valid text at all, is left out."""
+    return text.encode(errors="ignore")[:limit_bytes].decode(errors="ignore")
 
 
 def _pack(message: Any) -> any_pb2.Any:

@@ -170,9 +170,7 @@ class ModelHost:
             raise RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.DRAINING, "This process is stopping.")
         if model := self._models.get(name):
             return model
-        there = ", ".join(self.names()[:_NAMES_SHOWN]) or "none"
-        message = f"There is no model {name[:128]!r} here; there is: {there}."
-        raise RpcFault(grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND, message, {"model": name[:128]})
+        raise model_not_found(name, self.names())
 
     async def _wait_until_loaded(self, model: HostedModel, limit_s: float) -> LoadedModel:
         model.waiters += 1
@@ -373,6 +371,13 @@ class ModelHost:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_log_failure)
         return task
+
+
+def model_not_found(name: str, there: Sequence[str]) -> RpcFault:
+    """What is answered to a request for a model that there is not: NOT_FOUND/MODEL_NOT_FOUND, with the names of those there are."""
+    shown = ", ".join(there[:_NAMES_SHOWN]) + (" …" if len(there) > _NAMES_SHOWN else "")
+    message = f"There is no model {name[:128]!r} here; there is: {shown or 'none'}."
+    return RpcFault(grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND, message, {"model": name[:128]})
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from inspect import isasyncgenfunction
 from typing import Any
@@ -82,10 +82,11 @@ class RpcServer:
         names = [service.name for service in self._services]
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection([*names, health_name, reflection.SERVICE_NAME], server)
+        address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
         try:
-            port = server.add_insecure_port(f"{self._host}:{self._port}")
+            port = server.add_insecure_port(address)
         except RuntimeError as error:
-            raise StartError(f"cannot listen on {self._host}:{self._port}, another process probably does") from error
+            raise StartError(f"cannot listen on {address}, another process probably does") from error
         await server.start()
         self._server = server
         for name in ("", *names):
@@ -105,9 +106,9 @@ class RpcServer:
             return
         await self._health.enter_graceful_shutdown()
         self._calls.draining = True
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._calls.idle.wait(), grace_s)
-        except TimeoutError:
+        if self.in_flight:
             log.warning("calls cut off at the end of the drain", extra={"calls": self.in_flight})
         # A moment for the cancelled calls to clean up; then the connections close.
         await self._server.stop(1.0 if self.in_flight else None)
@@ -214,7 +215,7 @@ class _Calls(grpc.aio.ServerInterceptor):
                 log.info("refused", extra={"method": method, "code": code.name, "reason": fault.reason})
                 await abort(context, fault)
             except grpc.aio.AbortError:
-                code = grpc.StatusCode.UNKNOWN
+                code = grpc.StatusCode.UNKNOWN  # grpc keeps the status of such an end to itself
                 raise
             except Exception:
                 code = grpc.StatusCode.INTERNAL

@@ -8,6 +8,8 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import Counter, Histogram, start_http_server
 
+from trenza_runtime.lifecycle import StartError
+
 RPCS = Counter("trenza_rpc_requests", "RPCs answered.", ["method", "code"])
 RPC_SECONDS = Histogram(
     "trenza_rpc_seconds",
@@ -33,8 +35,11 @@ class MetricsServer:
 
 
 def serve_metrics(host: str, port: int) -> MetricsServer | None:
-    """Serves `/metrics`; port 0 takes any free one, -1 serves none. Raises OSError when the port is taken."""
+    """Serves `/metrics`; port 0 takes any free one, -1 serves none. Raises StartError when the port is taken."""
     if port < 0:
         return None
-    server, thread = start_http_server(port, addr=host)
+    try:
+        server, thread = start_http_server(port, addr=host)
+    except OSError as error:
+        raise StartError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
     return MetricsServer(server.server_port, server, thread)

@@ -15,13 +15,16 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from trenza.common.v1 import common_pb2
+from trenza.common.v1 import common_pb2, common_pb2_grpc
 from trenza.scheduler.v1 import scheduler_pb2
 from trenza_runtime.devices import Device
-from trenza_runtime.errors import RpcFault
+from trenza_runtime.errors import RpcFault, from_rpc_error
 from trenza_runtime.models.host import HostLimits, LoadedModel, ModelHost
 from trenza_runtime.models.manifest import ModelManifest
 from trenza_runtime.models.registry import ModelRegistry
+from trenza_runtime.models.servicer import SERVICE, ModelServicer
+from trenza_runtime.rpc.channel import open_channel
+from trenza_runtime.rpc.server import RpcServer, RpcService
 
 LOADABLE, LOADING, LOADED, FAILED = (
     common_pb2.LOAD_STATE_LOADABLE,
@@ -300,3 +303,29 @@ async def test_a_mistake_of_the_service_is_a_failure_and_no_endless_loop(tmp_pat
     fault = await fault_of(host, "m")
     assert (fault.reason, fault.details["cause"]) == ("MODEL_LOAD_FAILED", "INTERNAL")
     await host.stop(0)
+
+
+async def test_lists_its_models_over_grpc(tmp_path: Path) -> None:
+    write_model(tmp_path, "a")
+    write_model(tmp_path, "b")
+    async with hosting(tmp_path) as host:
+        servicer = ModelServicer(host)
+        service = RpcService(
+            SERVICE, lambda server: common_pb2_grpc.add_ModelServiceServicer_to_server(servicer, server)
+        )
+        server = RpcServer("127.0.0.1", 0, [service])
+        port = await server.start()
+        async with open_channel(f"127.0.0.1:{port}") as channel:
+            stub = common_pb2_grpc.ModelServiceStub(channel)
+            listed = await stub.ListModels(common_pb2.ListModelsRequest())
+            assert [model.name for model in listed.models] == ["a", "b"]
+            audio = common_pb2.ListModelsRequest(modality=common_pb2.MODALITY_AUDIO)
+            assert not (await stub.ListModels(audio)).models
+            async with host.use("b", 10):
+                pass
+            model = (await stub.GetModel(common_pb2.GetModelRequest(name="b"))).model
+            assert (model.name, model.load_state, model.slots) == ("b", LOADED, 2)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.GetModel(common_pb2.GetModelRequest(name="c"))
+            assert from_rpc_error(caught.value).reason == "MODEL_NOT_FOUND"
+        await server.drain(1)
