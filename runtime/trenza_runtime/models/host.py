@@ -108,8 +108,7 @@ class ModelHost:
         DEADLINE_EXCEEDED/MODEL_LOADING when it is not loaded after `limit_s` seconds; UNAVAILABLE/DRAINING while stopping.
         """
         model = self._find(name)
-        loaded = model.loaded or await self._wait_until_loaded(model, limit_s)
-        loaded.users += 1
+        loaded = model.enter() or await self._enter_once_loaded(model, limit_s)
         try:
             yield loaded
         finally:
@@ -172,14 +171,14 @@ class ModelHost:
             return model
         raise model_not_found(name, self.names())
 
-    async def _wait_until_loaded(self, model: HostedModel, limit_s: float) -> LoadedModel:
+    async def _enter_once_loaded(self, model: HostedModel, limit_s: float) -> LoadedModel:
         model.waiters += 1
         try:
             async with asyncio.timeout(limit_s):
-                while not model.loaded:
+                while not (loaded := model.enter()):
                     await self._wait_out_failure(model)
                     await asyncio.wait([self._ensure_loading(model)])
-                return model.loaded
+                return loaded
         except TimeoutError:
             message = f"The model {model.name} was still being loaded ({model.progress:.0%}) when the time was up."
             code = grpc.StatusCode.DEADLINE_EXCEEDED

@@ -134,6 +134,12 @@ class HostedModel:
         """It is on the disk only."""
         self.state, self.progress, self.failure, self.failure_reason = common_pb2.LOAD_STATE_LOADABLE, 0.0, "", ""
 
+    def enter(self) -> LoadedModel | None:
+        """Begins a use of it; None where it is not in memory."""
+        if self.loaded:
+            self.loaded.users += 1
+        return self.loaded
+
     def used(self, loaded: LoadedModel) -> None:
         """Notes that a use of it has ended."""
         loaded.idle_since_s = self._clock()

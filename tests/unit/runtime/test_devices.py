@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
-from trenza_runtime.devices import Devices, cgroup_memory
+import pytest
+from trenza_runtime.devices import Device, Devices, cgroup_memory
 
 
 def write(folder: Path, **files: str) -> None:
@@ -63,3 +66,45 @@ def test_this_machine_has_a_cpu_with_memory() -> None:
     assert 0 < cpu.memory_free_bytes <= cpu.memory_total_bytes
     assert 0 <= cpu.utilisation <= 1
     assert cpu.to_proto().memory_total_bytes == cpu.memory_total_bytes
+
+
+class NVMLError(Exception):
+    """What NVIDIA's library raises."""
+
+
+def fake_nvml(broken: bool = False) -> SimpleNamespace:
+    """Three GPUs: a healthy one, a part of one that tells no utilisation, and one that has fallen off the bus."""
+
+    def init() -> None:
+        if broken:
+            raise NVMLError("Driver Not Loaded")
+
+    def memory(handle: int) -> SimpleNamespace:
+        if handle == 2:
+            raise NVMLError("GPU is lost")
+        return SimpleNamespace(total=1000 + handle, free=400)
+
+    def utilisation(handle: int) -> SimpleNamespace:
+        if handle == 1:
+            raise NVMLError("Not Supported")
+        return SimpleNamespace(gpu=25)
+
+    return SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=init,
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetMemoryInfo=memory,
+        nvmlDeviceGetUtilizationRates=utilisation,
+    )
+
+
+def test_gpus_that_answer_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
+    assert Devices().read()[1:] == [Device("cuda:0", 1000, 400, 0.25), Device("cuda:1", 1001, 400, -1.0)]
+
+
+@pytest.mark.parametrize("library", [None, fake_nvml(broken=True)])
+def test_no_library_or_no_driver_means_no_gpu(monkeypatch: pytest.MonkeyPatch, library: object) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    assert [device.name for device in Devices().read()] == ["cpu"]
