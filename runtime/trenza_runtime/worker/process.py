@@ -18,6 +18,7 @@ import grpc
 from trenza_runtime.errors import Reason, RpcFault
 from trenza_runtime.worker import frames
 from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts, ModelLoadError
+from trenza_runtime.worker.launch import ChildProcess
 from trenza_runtime.worker.output import NativeOutput
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class WorkerProcess:
         self._stall_limit_s = stall_limit_s
         self._streams: dict[str, EventStream] = {}
         self._stopping = False
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ChildProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._facts: asyncio.Future[ModelFacts] = asyncio.get_running_loop().create_future()
         self._last_frame_s = 0.0
@@ -127,7 +128,7 @@ class WorkerProcess:
 
         Raises ModelLoadError when it cannot be loaded, or when the process dies on the way.
         """
-        connection, output = await self._launch()
+        connection, output = self._launch()
         try:
             reader, self._writer = await asyncio.open_connection(sock=connection)
             output_reader, output_writer = await asyncio.open_connection(sock=output)
@@ -143,30 +144,23 @@ class WorkerProcess:
             await self.stop(0)
             raise
 
-    async def _launch(self) -> tuple[socket.socket, socket.socket]:
+    def _launch(self) -> tuple[socket.socket, socket.socket]:
         """Starts the process; returns our ends of its connection and of its output."""
         connection, their_connection = socket.socketpair()
         output, their_output = socket.socketpair()
         # The worker's own log goes where ours goes; what native code prints comes here and is logged line by line.
         log_fd = os.dup(_STDERR)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "trenza_runtime.worker.child",
-                self.name,
-                str(their_connection.fileno()),
-                str(log_fd),
-                str(os.getpid()),
+            arguments = [self.name, str(their_connection.fileno()), str(log_fd), str(os.getpid())]
+            self._process = ChildProcess(
+                [sys.executable, "-m", "trenza_runtime.worker.child", *arguments],
                 pass_fds=[their_connection.fileno(), log_fd],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=their_output.fileno(),
-                stderr=their_output.fileno(),
+                output_fd=their_output.fileno(),
             )
-        except BaseException:
+        except OSError as error:
             connection.close()
             output.close()
-            raise
+            raise ModelLoadError(f"no process can be started for it: {error.strerror}") from error
         finally:
             their_connection.close()
             their_output.close()
@@ -213,9 +207,8 @@ class WorkerProcess:
             self._writer.write(frames.pack(frame))
 
     def _signal(self, number: int) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+        if self._process is not None:
+            self._process.signal(number)
 
     async def _read(
         self, reader: asyncio.StreamReader, relaying: asyncio.Task[None], on_progress: Callable[[float], None]

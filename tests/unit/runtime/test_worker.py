@@ -246,3 +246,34 @@ async def test_a_terminals_interrupt_is_left_to_the_service() -> None:
     async with worker() as process:
         os.kill(process.pid or 0, signal.SIGINT)
         assert await events_of(process, "a", 20) == list(range(20))
+
+
+def test_a_busy_grpc_server_can_start_workers() -> None:
+    """As in production, under uvloop: fork handlers of gRPC, where they run, crash the new process now and then."""
+    program = """
+import asyncio, uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from trenza_runtime.rpc.channel import open_channel
+from trenza_runtime.rpc.server import RpcServer
+from trenza_runtime.worker.process import WorkerProcess
+
+async def main():
+    server = RpcServer("127.0.0.1", 0, [])
+    async with open_channel(f"127.0.0.1:{await server.start()}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        async def call():
+            while True:
+                await stub.Check(health_pb2.HealthCheckRequest())
+        callers = [asyncio.create_task(call()) for _ in range(4)]
+        for _ in range(10):
+            worker = WorkerProcess("toy", "toy_engine:load", "ok")
+            await worker.start(lambda _: None)
+            await worker.stop(5)
+        for caller in callers:
+            caller.cancel()
+    await server.drain(0)
+uvloop.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "fork" not in done.stderr
