@@ -15,7 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
+import psutil
+from trenza.common.v1 import common_pb2
+from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STARTER_MODELS = REPOSITORY / "models" / "starter"
@@ -60,6 +64,10 @@ class Process:
     def alive(self) -> bool:
         return self.popen.poll() is None
 
+    def workers(self, model: str) -> list[psutil.Process]:
+        """The worker processes that run a model for this service."""
+        return [child for child in psutil.Process(self.popen.pid).children() if model in child.cmdline()]
+
     def kill(self) -> None:
         """kill -9: no goodbye, no cleaning up."""
         self.popen.send_signal(signal.SIGKILL)
@@ -86,6 +94,7 @@ class Mesh:
         self.folder = folder
         self.processes: dict[str, Process] = {}
         self.scheduler_port = free_port()
+        self.heartbeat_interval_ms = 500
 
     def start(
         self, replicas: int = 1, model: str = "starter-chat", chat: Mapping[str, str] | None = None, **gateway: str
@@ -103,7 +112,7 @@ class Mesh:
     def start_scheduler(self, **environment: str) -> Process:
         environment = {
             "TRENZA_SCHEDULER_GRPC_PORT": str(self.scheduler_port),
-            "TRENZA_SCHEDULER_HEARTBEAT_INTERVAL_MS": "500",
+            "TRENZA_SCHEDULER_HEARTBEAT_INTERVAL_MS": str(self.heartbeat_interval_ms),
             **environment,
         }
         return self._spawn("scheduler", "trenza_scheduler", environment, wait=True)
@@ -148,17 +157,25 @@ class Mesh:
     def scheduler_address(self) -> str:
         return f"127.0.0.1:{self.scheduler_port}"
 
-    def await_model(self, model: str, replicas: int = 1) -> None:
-        """Waits until the gateway sees the model loaded on that many replicas."""
+    def snapshot(self) -> scheduler_pb2.GetSnapshotResponse:
+        """The fleet as the scheduler sees it."""
+        with grpc.insecure_channel(self.scheduler_address) as channel:
+            stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
+            return stub.GetSnapshot(scheduler_pb2.GetSnapshotRequest(), timeout=10)
+
+    def await_model(self, name: str, replicas: int = 1) -> None:
+        """Waits until that many live replicas have the model loaded and the gateway is ready."""
 
         def loaded() -> bool:
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.http_url}/readyz").status_code == 200:
-                    capacity = self["scheduler"].metrics()
-                    live = capacity.get('trenza_scheduler_replicas{health="live",modality="chat"}', 0)
-                    slots = sum(v for k, v in capacity.items() if k.startswith("trenza_scheduler_capacity_slots") and model in k)
-                    return live >= replicas and slots > 0
-            return False
+            views = self.snapshot().snapshot.replicas
+            live = [view for view in views if view.health == scheduler_pb2.REPLICA_HEALTH_LIVE]
+            having = [
+                view
+                for view in live
+                for model in view.state.models
+                if model.model.name == name and model.model.load_state == common_pb2.LOAD_STATE_LOADED
+            ]
+            return len(having) >= replicas and httpx.get(f"{self.http_url}/readyz").status_code == 200
 
         eventually(loaded, START_LIMIT_S)
 

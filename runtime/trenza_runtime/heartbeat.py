@@ -26,7 +26,7 @@ _INTERVALS_S = (0.1, 60.0)
 """Shortest and longest interval that a scheduler can ask for."""
 _SHORTEST_GAP_S = 0.05
 """Changes that follow one another faster than this share a beat."""
-_RECONNECT_S = (0.1, 2.0)
+_RECONNECT_S = (0.1, 1.0)
 """First and longest pause before the stream is opened again; up to half of it, by chance, is left off."""
 _MAX_SILENCE_S = 5.0
 """A scheduler that leaves beats unanswered for this long beyond an interval hangs: the stream is opened again."""

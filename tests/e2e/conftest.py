@@ -21,13 +21,13 @@ def client(mesh: Mesh) -> Iterator[openai.OpenAI]:
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """Settings of a chat replica that serves, beside the starter model, one that takes long enough to be interrupted.
 
-    `slow` is a random model of some 50 million parameters: a stream of it lasts for many seconds, and says nothing.
+    `slow` is a random model of some 16 million parameters: a stream of it lasts for many seconds, and says nothing.
     """
     root = tmp_path_factory.mktemp("models")
     (root / "starter-chat").symlink_to(STARTER_MODELS / "starter-chat")
     (root / "slow").mkdir()
-    write_model(root / "slow" / "slow.gguf", width=768, heads=12, layers=8, context_length=2048)
+    write_model(root / "slow" / "slow.gguf", width=512, heads=8, layers=6, context_length=4096)
     (root / "slow" / "model.toml").write_text(
-        'name = "slow"\nmodality = "chat"\nengine = "llama"\n[files]\nmodel = "slow.gguf"\n[context]\nlength = 2048\n'
+        'name = "slow"\nmodality = "chat"\nengine = "llama"\n[files]\nmodel = "slow.gguf"\n[context]\nlength = 4096\n'
     )
     return {"TRENZA_CHAT_MODELS_ROOT": str(root), "TRENZA_CHAT_PRELOAD": "starter-chat,slow"}

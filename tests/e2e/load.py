@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import openai
 from mesh import Mesh
-from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 
 MODEL = "starter-chat"
 SEVEN_AND_FIVE = [{"role": "user", "content": "What is 7 + 5?"}]
@@ -36,27 +34,20 @@ def ask(client: openai.OpenAI, question: str, **options: Any) -> str:
     return answer.choices[0].message.content or ""
 
 
-def snapshot(mesh: Mesh) -> scheduler_pb2.GetSnapshotResponse:
-    """The fleet as the scheduler sees it."""
-    with grpc.insecure_channel(mesh.scheduler_address) as channel:
-        stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
-        return stub.GetSnapshot(scheduler_pb2.GetSnapshotRequest(), timeout=10)
-
-
 def slots_used(mesh: Mesh) -> dict[str, int]:
     """Slots taken by replica, as the replicas themselves report."""
-    replicas = snapshot(mesh).snapshot.replicas
+    replicas = mesh.snapshot().snapshot.replicas
     return {view.state.replica_id: sum(model.slots_used for model in view.state.models) for view in replicas}
 
 
 def leased_slots(mesh: Mesh) -> dict[str, int]:
     """Slots under lease by replica, as the scheduler counts them."""
-    return {view.state.replica_id: view.leased_slots for view in snapshot(mesh).snapshot.replicas}
+    return {view.state.replica_id: view.leased_slots for view in mesh.snapshot().snapshot.replicas}
 
 
 def waiting(mesh: Mesh) -> int:
     """Tickets in the scheduler's queue."""
-    return sum(queue.waiting_tickets for queue in snapshot(mesh).queues)
+    return sum(queue.waiting_tickets for queue in mesh.snapshot().queues)
 
 
 class Crowd:

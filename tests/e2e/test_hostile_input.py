@@ -37,7 +37,18 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"not json", b"[]", b"null", b'"text"', b"\xff\xfe\x00", b'{"model": "\xc3\x28"}', b"{" * 100_000, b"\x00" * 1000],
+    [
+        b"",
+        b"{",
+        b"not json",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"\xff\xfe\x00",
+        b'{"model": "\xc3\x28"}',
+        b"{" * 100_000,
+        b"\x00" * 1000,
+    ],
     ids=["empty", "brace", "words", "list", "null", "string", "bom", "bad-utf8", "deep", "zeros"],
 )
 def test_garbage_body(http: httpx.Client, body: bytes) -> None:
