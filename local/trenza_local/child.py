@@ -3,158 +3,155 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
-import logging
 import os
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from trenza_local import leash
 from trenza_local.components import Component
-from trenza_local.core.restarts import History, is_hopeless
+from trenza_local.core.restarts import EXIT_CONFIGURATION, History
+from trenza_local.output import NEWS, Line, Output
 
-_PR_SET_PDEATHSIG = 1
-_LOG_BYTES = 10 * 2**20
-_LINE_BYTES = 2**20
-_POLL_S = 0.05
-_TAIL_LINES = 20
+LINE_BYTES = 2**20
+"""Longest line of a component's output; longer ones are dropped."""
+_READY_POLL_S = 0.05
+_REST_OF_OUTPUT_S = 1.0
+_KILL_LIMIT_S = 5.0
 
 
 class Hopeless(Exception):
-    """A process cannot start as it is configured; the message is what it said."""
+    """A component cannot run; the message is one line that says why."""
 
 
 class Child:
-    """Keeps one component running until it is told to stop."""
+    """Keeps one component running until it is told to stop. `tell` is called with every line that it says."""
 
-    def __init__(self, component: Component, folder: Path, tell: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self, component: Component, ready_file: Path, log_file: Path, tell: Callable[[str, Line], None]
+    ) -> None:
         self.component = component
-        self.ports: dict[str, int] = {}
         self.ready = asyncio.Event()
+        self.ports: Mapping[str, int] = {}
+        self.log_file = log_file
+        self._ready_file = ready_file
+        self._output = Output(log_file)
         self._tell = tell
-        self._ready_file = folder / f"{component.name}.ready"
-        self._log = _line_log(component.name, folder / "logs")
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._lives = 0
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Runs the process, and again when it dies. Returns after `stop`; raises Hopeless when starting again is no use."""
-        history = History()
-        while not self._stopping:
-            begun = time.monotonic()
-            exit_code, was_ready = await self._run_once()
-            if self._stopping:
-                return
-            if is_hopeless(exit_code, was_ready):
-                raise Hopeless(self._last_words())
-            history = history.died(time.monotonic() - begun)
-            cause = f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
-            self._tell(self.component.name, "warning", f"ended ({cause}); starting it again in {history.delay_s:g} s")
-            await asyncio.sleep(history.delay_s)
+    def start(self) -> asyncio.Task[None]:
+        """The task that keeps the process running; it ends after `stop`, or with Hopeless."""
+        self._task = asyncio.create_task(self._keep_running())
+        return self._task
 
     async def stop(self, grace_s: float) -> None:
         """Asks the process to end and waits; kills it after `grace_s` seconds."""
-        self._stopping = True
-        process = self._process
-        if process is None or process.returncode is not None:
+        self._stopping.set()
+        if self._task is None:
             return
-        with suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), grace_s)
-        except TimeoutError:
-            self._tell(self.component.name, "warning", f"did not stop within {grace_s:g} s and was killed")
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+        _, late = await asyncio.wait({self._task}, timeout=grace_s)
+        if late:
+            self._say(f"did not stop within {grace_s:g} s and is killed")
+            self.kill()
+            await asyncio.wait({self._task}, timeout=_KILL_LIMIT_S)
+        self._output.close()
 
-    async def _run_once(self) -> tuple[int, bool]:
+    def kill(self) -> None:
+        """Ends the process at once, and what it has started in its session."""
+        self._stopping.set()
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _keep_running(self) -> None:
+        history = History()
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            exit_code = await self._live()
+            if self._stopping.is_set():
+                return
+            history = history.died(exit_code, time.monotonic() - begun, self.ready.is_set())
+            words = self._output.last_words()
+            if history.is_hopeless:
+                raise Hopeless(f"{self.component.name}: {self._obituary(exit_code, words)}")
+            told = f": {words}" if words and exit_code > 0 else ""
+            self._say(f"ended with {_cause(exit_code)}{told}; starting it again in {history.delay_s:g} s")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), history.delay_s)
+
+    async def _live(self) -> int:
+        """One life of the process, from start to end; returns its exit code."""
         self.ready.clear()
         self._ready_file.unlink(missing_ok=True)
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            self.component.module,
-            env={
-                **os.environ,
-                **self.component.environment,
-                "TRENZA_LOG_FORMAT": "json",
-                "TRENZA_READY_FILE": str(self._ready_file),
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=_LINE_BYTES,
-            start_new_session=True,  # a terminal's Ctrl-C is for the launcher, which stops the others in order
-            preexec_fn=_die_with_launcher,
-        )
+        self._output.forget()
+        self._lives += 1
+        self._process = process = await self._spawn()
+        if self._stopping.is_set():
+            process.terminate()
         assert process.stdout is not None
         reading = asyncio.create_task(self._read(process.stdout))
-        watching = asyncio.create_task(self._await_ready())
+        watching = asyncio.create_task(self._watch_for_ready())
         try:
             exit_code = await process.wait()
-            with suppress(TimeoutError):  # a grandchild may hold the pipe a moment longer
-                await asyncio.wait_for(reading, 1)
-            return exit_code, self.ready.is_set()
+            await asyncio.wait({reading}, timeout=_REST_OF_OUTPUT_S)  # a grandchild may hold the pipe a while longer
+            self._look_for_ready()
+            return exit_code
         finally:
             watching.cancel()
             reading.cancel()
 
-    async def _await_ready(self) -> None:
-        while not self._ready_file.exists():
-            await asyncio.sleep(_POLL_S)
-        self.ports = json.loads(self._ready_file.read_text())
-        self.ready.set()
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        own = {"TRENZA_LOG_FORMAT": "json", "TRENZA_READY_FILE": str(self._ready_file)}
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid())),
+            *(sys.executable, "-m", self.component.module),
+            env={**os.environ, **self.component.environment, **own},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=LINE_BYTES,
+            start_new_session=True,  # a terminal's Ctrl-C is for the launcher, which stops the others in order
+        )
+
+    async def _watch_for_ready(self) -> None:
+        while not self._look_for_ready():  # noqa: ASYNC110  it waits for a file, of which nobody tells
+            await asyncio.sleep(_READY_POLL_S)
+
+    def _look_for_ready(self) -> bool:
+        if not self.ready.is_set() and self._ready_file.exists():
+            self.ports = json.loads(self._ready_file.read_text())
+            self.ready.set()
+            if self._lives > 1:
+                self._say("is ready again")
+        return self.ready.is_set()
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         while True:
             try:
-                line = await stream.readline()
-            except ValueError:  # longer than the limit: what was read so far is dropped
+                raw = await stream.readline()
+            except ValueError:  # longer than the limit
                 continue
-            if not line:
+            if not raw:
                 return
-            text = line.decode(errors="replace").rstrip()
-            self._log.info(text)
-            level, event = _level_and_event(text)
-            self._tail.append(event)
-            self._tell(self.component.name, level, event)
+            self._tell(self.component.name, self._output.add(raw))
 
-    def _last_words(self) -> str:
-        spoken = [line.removeprefix("error: ") for line in self._tail if line.startswith("error: ")]
-        return spoken[-1] if spoken else "\n".join(self._tail) or "it said nothing"
+    def _obituary(self, exit_code: int, words: str) -> str:
+        if exit_code == EXIT_CONFIGURATION and words:
+            return words
+        return f"{words or 'ended with ' + _cause(exit_code)} (see {self.log_file})"
 
-
-def _die_with_launcher() -> None:
-    """Runs in the child before it becomes the component: Linux kills it when the launcher dies, however that happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    def _say(self, text: str) -> None:
+        self._tell(self.component.name, Line(NEWS, text))
 
 
-def _line_log(name: str, folder: Path) -> logging.Logger:
-    """A file for everything that the process says, of bounded size."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log = logging.Logger(name)
-    log.addHandler(RotatingFileHandler(folder / f"{name}.log", maxBytes=_LOG_BYTES, backupCount=1))
-    return log
-
-
-def _level_and_event(line: str) -> tuple[str, str]:
-    """A line of the process: one of its JSON log lines, or whatever a native library wrote."""
-    if not line.startswith("{"):
-        return ("error" if line.startswith("error: ") else "debug"), line
-    try:
-        record = json.loads(line)
-        level, event = str(record["level"]), str(record["event"])
-    except (ValueError, KeyError, TypeError):
-        return "debug", line
-    known = ("time", "level", "component", "logger", "event", "exception")
-    fields = "".join(f" {key}={value}" for key, value in record.items() if key not in known)
-    return level, f"{event}{fields}"
+def _cause(exit_code: int) -> str:
+    return f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name

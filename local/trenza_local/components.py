@@ -1,102 +1,153 @@
-"""Which processes make up the mesh on this machine, in the order they start, and with which settings."""
+"""Which processes make up the mesh on this machine, what each needs of the others, and with which settings they run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from trenza_local.ports import ConfigurationError, Port
+
 STARTER_MODELS = Path(__file__).resolve().parents[2] / "models" / "starter"
-MODEL_SERVICES = {"chat": "trenza_chat"}
-"""The module of each modality's service."""
-MAX_REPLICAS = 64
-
-
-class ConfigurationError(Exception):
-    """The mesh cannot be started as it is configured; the message is one sentence that says what to do."""
+REPLICA_LIMIT = 64
+HIGHEST_PORT = 65535
 
 
 @dataclass(frozen=True)
-class Port:
-    """A port that must be free, and the variable that changes it."""
+class Kind:
+    """A sort of process: the module that runs it, and its ports' settings with the numbers they have by default."""
 
-    host: str
-    number: int
-    variable: str
+    module: str
+    ports: Mapping[str, int]
+
+
+KINDS = {
+    "scheduler": Kind("trenza_scheduler", {"GRPC_PORT": 9091, "METRICS_PORT": 0}),
+    "chat": Kind("trenza_chat", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
+    "gateway": Kind("trenza_gateway", {"HTTP_PORT": 8080, "GRPC_PORT": 9090}),
+}
+MODALITIES = ("chat",)
+"""The kinds that serve models."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A process to run: `python -m module` with these variables on top of the launcher's own."""
+    """A process to run: `python -m module` with these variables on top of the launcher's own.
+
+    It starts when all it `needs` are ready, and stops before those and before all it `uses`.
+    """
 
     name: str
     module: str
-    environment: Mapping[str, str]
+    host: str = "127.0.0.1"
     ports: tuple[Port, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
 
 
-def components(environ: Mapping[str, str]) -> list[Component]:
-    """The mesh that the environment asks for, in the order of starting.
+def components(environ: Mapping[str, str], installed: Collection[str], cores: int) -> list[Component]:
+    """The mesh that the environment asks for; `installed` are the modalities whose services are there.
 
     Raises ConfigurationError for values that make no sense.
     """
-    scheduler_port = _number(environ, "TRENZA_SCHEDULER_GRPC_PORT", 9091, 1, 65535)
-    scheduler_host = environ.get("TRENZA_SCHEDULER_HOST", "127.0.0.1")
-    scheduler_address = f"{_reachable(scheduler_host)}:{scheduler_port}"
-    scheduler = Component(
-        "scheduler",
-        "trenza_scheduler",
-        {"TRENZA_SCHEDULER_GRPC_PORT": str(scheduler_port)},
-        (Port(scheduler_host, scheduler_port, "TRENZA_SCHEDULER_GRPC_PORT"),),
-    )
+    scheduler = _component(environ, "scheduler")
+    port = scheduler.ports[0]
+    if port.number == 0:
+        raise ConfigurationError(
+            f"{port.variable} is 0; the others have to know it, so choose one up to {HIGHEST_PORT}"
+        )
+    address = f"{reachable(scheduler.host)}:{port.number}"
     services = [
-        _replica(environ, modality, index, scheduler_address)
-        for modality in _modalities(environ)
-        for index in range(_number(environ, f"TRENZA_{modality.upper()}_REPLICAS", 1, 0, MAX_REPLICAS))
+        service
+        for modality in _modalities(environ, installed)
+        for service in _replicas(environ, modality, address, cores)
     ]
-    return [scheduler, *services, _gateway(environ, scheduler_address)]
-
-
-def _replica(environ: Mapping[str, str], modality: str, index: int, scheduler_address: str) -> Component:
-    prefix = f"TRENZA_{modality.upper()}_"
-    defaults = {"MODELS_ROOT": str(STARTER_MODELS), "SCHEDULER_ADDRESS": scheduler_address}
-    given = {prefix + key: environ.get(prefix + key, value) for key, value in defaults.items()}
-    # Replicas share their settings, so ports of their own and a name each are not for the environment to choose.
-    own = {"REPLICA_ID": f"{modality}-{index}", "GRPC_PORT": "0", "METRICS_PORT": "0"}
-    return Component(
-        f"{modality}-{index}", MODEL_SERVICES[modality], {**given, **{prefix + key: value for key, value in own.items()}}
-    )
-
-
-def _gateway(environ: Mapping[str, str], scheduler_address: str) -> Component:
-    host = environ.get("TRENZA_GATEWAY_HOST", "127.0.0.1")
-    http = _number(environ, "TRENZA_GATEWAY_HTTP_PORT", 8080, 0, 65535)
-    grpc = _number(environ, "TRENZA_GATEWAY_GRPC_PORT", 9090, 0, 65535)
-    address = environ.get("TRENZA_GATEWAY_SCHEDULER_ADDRESS", scheduler_address)
-    return Component(
+    gateway = _component(
+        environ,
         "gateway",
-        "trenza_gateway",
-        {"TRENZA_GATEWAY_SCHEDULER_ADDRESS": address},
-        (Port(host, http, "TRENZA_GATEWAY_HTTP_PORT"), Port(host, grpc, "TRENZA_GATEWAY_GRPC_PORT")),
+        {"SCHEDULER_ADDRESS": address},
+        needs=("scheduler",),
+        uses=tuple(service.name for service in services),
+    )
+    return [scheduler, *services, gateway]
+
+
+def reachable(host: str) -> str:
+    """Where a process that listens on `host` is reached from this machine, as in a URL."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if host in ("::", "[::]"):
+        return "[::1]"
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _replicas(environ: Mapping[str, str], modality: str, scheduler_address: str, cores: int) -> list[Component]:
+    prefix = f"TRENZA_{modality.upper()}_"
+    count = _number(environ, prefix + "REPLICAS", 1, 0, REPLICA_LIMIT)
+    for port in KINDS[modality].ports:
+        if count > 1 and _number(environ, prefix + port, 0, -1, HIGHEST_PORT) > 0:
+            raise ConfigurationError(
+                f"{prefix}{port} is one port for {count} replicas; leave it out, or run one replica"
+            )
+    defaults = {"SCHEDULER_ADDRESS": scheduler_address, "MODELS_ROOT": str(STARTER_MODELS)}
+    if count > 1:
+        defaults["THREADS"] = str(max(1, cores // count))
+    # Replicas share the environment, so a name of their own is not for the environment to choose.
+    names = [f"{modality}-{index}" for index in range(count)]
+    return [
+        _component(
+            {**environ, prefix + "REPLICA_ID": name}, name, {**defaults, "REPLICA_ID": name}, needs=("scheduler",)
+        )
+        for name in names
+    ]
+
+
+def _component(
+    environ: Mapping[str, str],
+    name: str,
+    settings: Mapping[str, str] | None = None,
+    needs: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
+) -> Component:
+    """A component with these settings where the environment says nothing else."""
+    kind_name = name.partition("-")[0]
+    kind = KINDS[kind_name]
+    prefix = f"TRENZA_{kind_name.upper()}_"
+    host = environ.get(prefix + "HOST") or "127.0.0.1"
+    ports = {
+        prefix + key: _number(environ, prefix + key, number, -1 if key == "METRICS_PORT" else 0, HIGHEST_PORT)
+        for key, number in kind.ports.items()
+    }
+    given = {prefix + key: environ.get(prefix + key) or value for key, value in (settings or {}).items()}
+    return Component(
+        name,
+        kind.module,
+        host,
+        tuple(Port(host, number, variable) for variable, number in ports.items()),
+        {**{variable: str(number) for variable, number in ports.items()}, **given},
+        needs,
+        uses,
     )
 
 
-def _modalities(environ: Mapping[str, str]) -> list[str]:
-    wanted = environ.get("TRENZA_MODALITIES", ",".join(MODEL_SERVICES))
+def _modalities(environ: Mapping[str, str], installed: Collection[str]) -> list[str]:
+    wanted = environ.get("TRENZA_MODALITIES", ",".join(installed))
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    unknown = [name for name in names if name not in MODEL_SERVICES]
+    unknown = [name for name in names if name not in installed]
     if unknown:
-        known = ", ".join(MODEL_SERVICES)
-        raise ConfigurationError(f"TRENZA_MODALITIES names {unknown[0]!r}; there is {known}")
+        raise ConfigurationError(
+            f"TRENZA_MODALITIES names {unknown[0]!r}; installed here: {', '.join(installed) or 'none'}"
+        )
     return list(dict.fromkeys(names))
 
 
 def _number(environ: Mapping[str, str], variable: str, default: int, low: int, high: int) -> int:
-    text = environ.get(variable, "") or str(default)
-    if not text.isdecimal() or not low <= int(text) <= high:
+    text = environ.get(variable) or str(default)
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
         raise ConfigurationError(f"{variable} is {text!r}; it must be a number from {low} to {high}")
-    return int(text)
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "[::]") else host
+    return number
