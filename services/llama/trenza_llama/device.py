@@ -16,7 +16,7 @@ class GrammarError(ValueError):
 
 
 class NoTokenError(Exception):
-    """No token can be chosen: the grammar leaves none, or the model's output is not a number. `reason` says which."""
+    """No token can be chosen: the grammar leaves none or takes too long, or the model's output is not a number."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -149,9 +149,13 @@ class JsonObjectGrammar:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchemaGrammar:
-    """The answer must follow a JSON schema, given as JSON. Bounds of numbers (`minimum` …) are not enforced."""
+    """The answer must follow a JSON schema, given as JSON.
+
+    What a grammar cannot enforce (`multipleOf`, `uniqueItems`, `not` …) is left out, or refused if `strict`.
+    """
 
     schema: str
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,17 @@ def test_a_grammar_that_leaves_no_token_fails_the_request(engine: Driver) -> Non
     assert engine.run_one(ask("x")).finished
 
 
+def test_a_grammar_that_takes_too_long_fails_the_request_only(engine: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trenza_llama.engines.grammar._PATIENCE_S", 0.05)
+    # Each rule may be left out: after every token all the later ones must be tried again.
+    chain = "\n".join(f'r{number} ::= "a" r{number + 1} | r{number + 1}' for number in range(150))
+    slow, other = engine.run(
+        ask("x", max_tokens=200, grammar=GbnfGrammar(f'root ::= r0\n{chain}\nr150 ::= "b"')), ask("The cat")
+    )
+    assert slow.failure.reason == "GRAMMAR_TOO_SLOW"
+    assert other.finished
+
+
 def test_a_complete_answer_ends_even_if_the_end_is_to_be_ignored(engine: Driver) -> None:
     answer = engine.run_one(ask("x", grammar=GbnfGrammar('root ::= "ab"'), ignore_eos=True))
     assert answer.text == "ab"

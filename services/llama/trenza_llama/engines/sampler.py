@@ -92,9 +92,7 @@ class LlamaSampler:
         candidates = np.zeros(len(logits), dtype=_CANDIDATE)
         candidates["id"] = np.arange(len(logits), dtype=np.int32)
         candidates["logit"] = logits
-        pointer = candidates.ctypes.data_as(ctypes.POINTER(native.llama_token_data))
-        array = native.llama_token_data_array(pointer, len(candidates), -1, False)
-        grammar.restrict(array)
+        grammar.restrict(candidates)
         allowed = candidates["logit"]
         if not np.isfinite(allowed.max()):
             ends = [token for token in self._vocabulary.end_tokens if grammar.allows(token)]
@@ -104,6 +102,8 @@ class LlamaSampler:
         likeliest = int(allowed.argmax())
         if self._chain is None:
             return likeliest
+        pointer = candidates.ctypes.data_as(ctypes.POINTER(native.llama_token_data))
+        array = native.llama_token_data_array(pointer, len(candidates), -1, False)
         native.llama_sampler_apply(self._chain, ctypes.byref(array))  # from here on the candidates are in another order
         token = int(array.data[array.selected].id)
         return token if grammar.allows(token) else likeliest
