@@ -22,6 +22,7 @@ check: install-dev ## linters, types, the contract and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code && ../$(BIN)/buf breaking --against released.binpb
+	$(BIN)/python tools/configuration.py --check
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/workspace
 
