@@ -1,4 +1,4 @@
-"""Tiny random models for the tests: real GGUF files of the llama architecture with a byte-level vocabulary."""
+"""Tiny random models for the tests: real GGUF files with a byte-level vocabulary."""
 
 from __future__ import annotations
 
@@ -41,13 +41,18 @@ def write_model(
     template: str | None = TEMPLATE,
     extra_tokens: int = 0,
     pre_tokenizer: str = "gpt-2",
+    architecture: str = "llama",
     spoil: bool = False,
 ) -> Path:
-    """Writes a model with random weights; `spoil` makes its output not-a-number."""
+    """Writes a model with random weights; `spoil` makes its output not-a-number.
+
+    Besides `llama` the architectures are `gemma3`, whose attention looks back over 16 tokens only, and `mamba`, which has
+    no attention but one state for each slot.
+    """
     tokens = [*byte_characters(), *WORDS, *(f"zz{number}" for number in range(extra_tokens)), *CONTROL]
     normal = len(tokens) - len(CONTROL)
-    writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_name("tiny random llama")
+    writer = gguf.GGUFWriter(str(path), architecture)
+    writer.add_name(f"tiny random {architecture}")
     writer.add_context_length(context_length)
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
@@ -56,6 +61,13 @@ def write_model(
     writer.add_head_count_kv(heads)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(width // heads)
+    if architecture == "gemma3":
+        writer.add_sliding_window(16)
+    if architecture == "mamba":
+        writer.add_ssm_conv_kernel(4)
+        writer.add_ssm_inner_size(2 * width)
+        writer.add_ssm_state_size(8)
+        writer.add_ssm_time_step_rank(4)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("gpt2")
@@ -77,7 +89,15 @@ def write_model(
     writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
     writer.add_tensor("output.weight", output)
     for layer in range(layers):
-        _add_layer(writer, random, layer, width)
+        if architecture == "mamba":
+            _add_mamba_layer(writer, random, layer, width)
+        else:
+            _add_layer(writer, random, layer, width)
+        if architecture == "gemma3":
+            for name, size in (("post_attention_norm", width), ("post_ffw_norm", width)):
+                writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(size, dtype=np.float32))
+            for name in ("attn_q_norm", "attn_k_norm"):
+                writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width // heads, dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -93,6 +113,20 @@ def _add_layer(writer: gguf.GGUFWriter, random: np.random.Generator, layer: int,
     writer.add_tensor(f"blk.{layer}.ffn_gate.weight", _random(random, 2 * width, width, 1 / width**0.5))
     writer.add_tensor(f"blk.{layer}.ffn_up.weight", _random(random, 2 * width, width, 1 / width**0.5))
     writer.add_tensor(f"blk.{layer}.ffn_down.weight", _random(random, width, 2 * width, 1 / width**0.5))
+
+
+def _add_mamba_layer(writer: gguf.GGUFWriter, random: np.random.Generator, layer: int, width: int) -> None:
+    inner, state, rank = 2 * width, 8, 4
+    writer.add_tensor(f"blk.{layer}.attn_norm.weight", np.ones(width, dtype=np.float32))
+    writer.add_tensor(f"blk.{layer}.ssm_in.weight", _random(random, 2 * inner, width, 2 / width**0.5))
+    writer.add_tensor(f"blk.{layer}.ssm_conv1d.weight", _random(random, inner, 4, 0.5))
+    writer.add_tensor(f"blk.{layer}.ssm_conv1d.bias", np.zeros(inner, dtype=np.float32))
+    writer.add_tensor(f"blk.{layer}.ssm_x.weight", _random(random, rank + 2 * state, inner, 1 / inner**0.5))
+    writer.add_tensor(f"blk.{layer}.ssm_dt.weight", _random(random, inner, rank, 0.5))
+    writer.add_tensor(f"blk.{layer}.ssm_dt.bias", np.zeros(inner, dtype=np.float32))
+    writer.add_tensor(f"blk.{layer}.ssm_a", -np.ones((inner, state), dtype=np.float32))
+    writer.add_tensor(f"blk.{layer}.ssm_d", np.ones(inner, dtype=np.float32))
+    writer.add_tensor(f"blk.{layer}.ssm_out.weight", _random(random, width, inner, 1 / inner**0.5))
 
 
 def _random(random: np.random.Generator, rows: int, columns: int, scale: float) -> np.ndarray:
