@@ -19,7 +19,7 @@ from trenza_gateway.openai.encoding import json_bytes
 from trenza_gateway.openai.errors import CLIENT_GONE_STATUS, SERVER, ApiError, bad_request
 from trenza_gateway.routes.chat import chat_router
 from trenza_gateway.routes.completions import completions_router
-from trenza_gateway.routes.documentation import body_schemas
+from trenza_gateway.routes.documentation import body_schemas, documentation_router
 from trenza_gateway.routes.models import models_router
 from trenza_gateway.routes.ops import ops_router
 from trenza_gateway.routes.parts import Parts
@@ -34,8 +34,21 @@ DESCRIPTION = (
 
 def create_app(parts: Parts, access: Access) -> ASGIApp:
     """The application, edge included."""
-    app = FastAPI(title="Trenza", version=__version__, description=DESCRIPTION, redoc_url=None, redirect_slashes=False)
-    for router in (models_router(parts), chat_router(parts), completions_router(parts), ops_router(parts)):
+    app = FastAPI(
+        title="Trenza",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in (
+        models_router(parts),
+        chat_router(parts),
+        completions_router(parts),
+        ops_router(parts),
+        documentation_router(),
+    ):
         app.include_router(router)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from trenza_gateway.openai.requests import ChatBody, CompletionBody
@@ -57,6 +60,19 @@ def _documentation(body: type[BaseModel], examples: dict[str, Any]) -> dict[str,
 
 CHAT_DOCUMENTATION = _documentation(ChatBody, _CHAT_EXAMPLES)
 COMPLETION_DOCUMENTATION = _documentation(CompletionBody, _COMPLETION_EXAMPLES)
+
+
+def documentation_router() -> APIRouter:
+    """The page at /docs: one file that loads nothing from elsewhere, so that it works on a network of one's own."""
+    router = APIRouter(include_in_schema=False)
+    page = files("trenza_gateway.routes").joinpath("docs.html").read_text(encoding="utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+    @router.get("/docs")
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page, headers={"content-security-policy": policy})
+
+    return router
 
 
 def body_schemas() -> dict[str, Any]:

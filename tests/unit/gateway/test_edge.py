@@ -302,3 +302,11 @@ class TestConnections:
             assert "shutting_down" in response.text
             assert "[DONE]" not in response.text
             await eventually(lambda: fleet.replicas[0].cancelled == 1)
+
+
+async def test_the_documentation_loads_nothing_from_elsewhere(fleet: FakeFleet) -> None:
+    page = await fleet.client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "://" not in page.text
+    document = (await fleet.client.get("/openapi.json")).json()
+    assert {"/v1/models", "/v1/chat/completions", "/readyz"} <= set(document["paths"])
