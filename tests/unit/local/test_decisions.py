@@ -178,7 +178,7 @@ def test_the_log_file_stays_inside_its_bound(tmp_path: Path, monkeypatch: pytest
 
 
 def state(
-    name: str, load_state: common_pb2.LoadState, progress: float = 0.0, failure: str = ""
+    name: str, load_state: common_pb2.LoadState.ValueType, progress: float = 0.0, failure: str = ""
 ) -> scheduler_pb2.ModelState:
     model = common_pb2.Model(
         name=name, modality=common_pb2.MODALITY_CHAT, load_state=load_state, load_progress=progress
