@@ -27,11 +27,11 @@ class LlamaSpec:
 
     `context_length` is the room of one slot in tokens, prompt and answer together (None: what the model was trained
     for, at most 8192). `batch_tokens` bounds one step; `prefill_tokens` bounds the prompt tokens in a step beside
-    answers that are being generated, and with it the pause a long prompt causes them. `gpu_layers` -1 means all; it is
-    ignored where llama.cpp was built without a GPU backend. `flash_attention` None lets llama.cpp decide, `threads` None
-    leaves one core to other processes. `swa_full` keeps the whole context of models with sliding-window attention,
-    which their prefix reuse needs. Requests beyond `slots` wait, at most `max_waiting` of them. Raises ValueError for
-    values that cannot work.
+    answers that are being generated, and with it the pause a long prompt causes them; both are raised where they are too
+    small for every slot to advance in every step. `gpu_layers` -1 means all; it is ignored where llama.cpp was built
+    without a GPU backend. `flash_attention` None lets llama.cpp decide, `threads` None leaves one core to other
+    processes. `swa_full` keeps the whole context of models with sliding-window attention, which their prefix reuse
+    needs. Requests beyond `slots` wait, at most `max_waiting` of them. Raises ValueError for values that cannot work.
     """
 
     model_path: str
@@ -51,9 +51,8 @@ class LlamaSpec:
     def __post_init__(self) -> None:
         _require(1 <= self.slots <= 256, "slots must be between 1 and 256")
         _require(self.context_length is None or self.context_length >= 8, "context_length must be at least 8 tokens")
-        # Otherwise there could be steps in which not every prompt advances.
-        _require(self.batch_tokens >= 2 * self.slots, "batch_tokens must be at least twice the number of slots")
-        _require(self.prefill_tokens >= self.slots, "prefill_tokens must be no less than the number of slots")
+        _require(self.batch_tokens >= 1, "batch_tokens must be at least 1")
+        _require(self.prefill_tokens >= 1, "prefill_tokens must be at least 1")
         _require(self.threads is None or self.threads >= 1, "threads must be at least 1")
         _require(self.max_waiting >= 0, "max_waiting must not be negative")
 

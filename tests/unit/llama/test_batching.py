@@ -220,3 +220,8 @@ def test_closing_forgets_what_runs(start: Callable[..., Driver]) -> None:
     driver.step()
     driver.engine.close()
     assert not driver.engine.busy
+
+
+def test_limits_too_small_for_the_slots_are_raised(start: Callable[..., Driver]) -> None:
+    driver = start(slots=6, batch_tokens=1, prefill_tokens=1)
+    assert all(answer.finished for answer in driver.run(*[ask(text, max_tokens=9) for text in TEXTS]))

@@ -68,7 +68,7 @@ def test_specs_and_requests_cross_processes() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"slots": 0}, {"slots": 300}, {"batch_tokens": 7}, {"prefill_tokens": 3}, {"threads": 0}, {"context_length": 1}],
+    [{"slots": 0}, {"slots": 300}, {"batch_tokens": 0}, {"prefill_tokens": 0}, {"threads": 0}, {"context_length": 1}],
 )
 def test_specs_that_cannot_work_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from llama_cpp import llama_cpp as native
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def _captured_stderr() -> Iterator[list[str]]:
     """Collects what is written to standard error during the block: llama.cpp's grammar parser knows no other way."""
     lines: list[str] = []
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as file:
+    with _file_in_memory() as file:
         kept = os.dup(2)
         try:
             os.dup2(file.fileno(), 2)
@@ -94,6 +94,13 @@ def _captured_stderr() -> Iterator[list[str]]:
             os.close(kept)
             file.seek(0)
             lines += [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+
+
+def _file_in_memory() -> IO[bytes]:
+    """A file, and not a pipe, because nobody reads it meanwhile; in memory where the system can, as disks may be read-only."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("grammar-errors"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _gbnf(grammar: Grammar) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def load(spec: LlamaSpec, report: ProgressReporter) -> BatchingEngine:
     return BatchingEngine(
         device,
         encoder,
-        prefill_tokens=spec.prefill_tokens,
+        prefill_tokens=max(spec.prefill_tokens, spec.slots),
         max_waiting=spec.max_waiting,
     )
 
@@ -80,7 +81,7 @@ class LlamaDevice:
         _check_kind(model)
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(model))
         self.context_length = spec.context_length or min(native.llama_model_n_ctx_train(model), _DEFAULT_CONTEXT_LENGTH)
-        self.max_rows = min(spec.batch_tokens, spec.slots + _SCORED_ROWS)
+        self.max_rows = spec.slots + _SCORED_ROWS
         self._context = native.llama_init_from_model(model, _context_params(spec, self.context_length, self.max_rows))
         if not self._context:
             raise _load_error("there is no context to be had for the model", log)
@@ -274,11 +275,12 @@ def _check_kind(model: Any) -> None:
 
 def _context_params(spec: LlamaSpec, context_length: int, max_rows: int) -> Any:
     # One core stays free: threads that wait for one another lose far more to a busy core than they gain from it.
-    threads = spec.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+    threads = spec.threads or max(1, _cores() - 1)
     params = native.llama_context_default_params()
     params.n_ctx = context_length * spec.slots
-    params.n_batch = spec.batch_tokens
-    params.n_ubatch = min(spec.batch_tokens, 512)
+    # Twice as many tokens as slots: one for each answer and at least as many for prompts.
+    params.n_batch = max(spec.batch_tokens, 2 * spec.slots)
+    params.n_ubatch = min(params.n_batch, 512)
     params.n_seq_max = spec.slots
     params.n_outputs_max = max_rows
     params.n_threads = params.n_threads_batch = threads
@@ -289,6 +291,13 @@ def _context_params(spec: LlamaSpec, context_length: int, max_rows: int) -> Any:
     params.kv_unified = False
     params.no_perf = True
     return params
+
+
+def _cores() -> int:
+    """How many processors this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _template(spec: LlamaSpec, device: LlamaDevice) -> ChatTemplate:
