@@ -47,7 +47,9 @@ def main() -> None:
             chat={"TRENZA_CHAT_MODELS_ROOT": str(root), "TRENZA_CHAT_SLOTS": "16"},
         ) as mesh:
             ours = asyncio.run(measure_mesh(mesh.http_url, arguments.tokens))
-    print(f"\n{arguments.model.name}, {arguments.tokens} tokens per request, median of {ROUNDS} rounds, {os.cpu_count()} cores")
+    print(
+        f"\n{arguments.model.name}, {arguments.tokens} tokens per request, median of {ROUNDS} rounds, {os.cpu_count()} cores"
+    )
     print(f"{'concurrent':>10} {'lock, tok/s':>12} {'mesh, tok/s':>12} {'ratio':>6}")
     for concurrent in CONCURRENCY:
         ratio = ours[concurrent] / locked[concurrent]

@@ -77,7 +77,9 @@ def install_workspace() -> None:
     """The compiled library first, because it takes longest and fails for reasons of its own; then the packages."""
     if not has("llama_cpp"):
         if not (shutil.which(os.environ.get("CXX", "c++")) and shutil.which(os.environ.get("CC", "cc"))):
-            fail("no C/C++ compiler found, and llama.cpp has to be compiled; on Debian: apt-get install build-essential cmake")
+            fail(
+                "no C/C++ compiler found, and llama.cpp has to be compiled; on Debian: apt-get install build-essential cmake"
+            )
         pip("llama.cpp (compiles for about five minutes the first time)", "llama-cpp-python>=0.3.36,<0.4")
     editable = [argument for package in PACKAGES for argument in ("-e", package)]
     pip("Trenza and what it needs", "--no-build-isolation", *editable)

@@ -1,4 +1,4 @@
-"""How the chat service runs a manifest's model, and which models it loads at start."""
+"""How the chat service runs a manifest's model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from trenza_runtime.worker.engine import ModelLoadError
 from trenza_chat.settings import ChatSettings
 
 LOADER = "trenza_llama.engines.llama:load"
-LONGEST_USUAL_CONTEXT = 4096
-"""Models are trained for far longer contexts than most machines have memory for; a manifest may ask for more."""
 
 
 def spec_for(manifest: ModelManifest, settings: ChatSettings) -> tuple[str, Any]:
@@ -30,12 +28,3 @@ def spec_for(manifest: ModelManifest, settings: ChatSettings) -> tuple[str, Any]
         threads=settings.threads,
         gpu_layers=settings.gpu_layers,
     )
-
-
-def to_preload(names: list[str], wanted: str) -> list[str]:
-    """The models to load at start, of those that there are: `wanted` is the setting `preload`."""
-    if wanted == "none":
-        return []
-    if wanted == "auto":
-        return names if len(names) == 1 else []
-    return [name.strip() for name in wanted.split(",") if name.strip()]

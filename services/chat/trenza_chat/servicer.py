@@ -32,7 +32,7 @@ class _Running:
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
-    """Serves `trenza.chat.v1.ChatService`. Embeddings are not served: Embed answers UNIMPLEMENTED.
+    """Serves `trenza.chat.v1.ChatService`, embeddings left out.
 
     `request_limit_s` bounds the time of a call whose deadline is later or missing.
     """
@@ -73,6 +73,9 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
             assert isinstance(counted, llama.Counted)
             length = int(model.facts.properties["context_length"])
             return pb.CountTokensResponse(prompt_tokens=counted.prompt_tokens, context_length=length)
+
+    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+        raise RpcFault(grpc.StatusCode.UNIMPLEMENTED, Reason.UNSUPPORTED, "This service makes no embeddings.")
 
     @asynccontextmanager
     async def _model(self, asked: common_pb2.RequestContext, context: Context) -> AsyncIterator[LoadedModel]:

@@ -76,9 +76,7 @@ def _message(message: pb.Message, index: int) -> llama.ChatMessage:
     texts = []
     for position, part in enumerate(message.content):
         if part.WhichOneof("part") != "text":
-            raise invalid(
-                f"messages[{index}].content[{position}]", "This model reads text only.", Reason.UNSUPPORTED
-            )
+            raise invalid(f"messages[{index}].content[{position}]", "This model reads text only.", Reason.UNSUPPORTED)
         texts.append(part.text)
     calls = tuple(llama.ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls)
     return llama.ChatMessage(
@@ -127,7 +125,7 @@ def _choices(
 
 def _sampling(options: pb.GenerationOptions, defaults: Mapping[str, object]) -> llama.Sampling:
     known = {name: value for name, value in defaults.items() if name in _SAMPLING_RANGES}
-    given = {name: getattr(options, name) for name in _SAMPLING_RANGES if options.HasField(name)}
+    given = {field.name: value for field, value in options.ListFields() if field.name in _SAMPLING_RANGES}
     for name, value in given.items():
         low, high = _SAMPLING_RANGES[name]
         if not low <= value <= high:
