@@ -70,9 +70,8 @@ class Gateway:
             silence_s=settings.silence_s,
         )
         self._http = HttpServer(create_app(parts, access), settings.host, settings.http_port, _http_limits(settings))
-        self._rpc = RpcServer(
-            settings.host, settings.grpc_port, _services(Callers(access), self._fleet, intake, dispatcher)
-        )
+        rpc_host = f"[{settings.host}]" if settings.host.count(":") > 1 else settings.host
+        self._rpc = RpcServer(rpc_host, settings.grpc_port, _services(Callers(access), self._fleet, intake, dispatcher))
         self._linking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class HttpServer:
 
     async def start(self) -> int:
         """Starts serving and returns the port. Raises StartError when the port is taken."""
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it greets, and complains of what clients send
         listener = _listen(self._host, self._port)
         config = uvicorn.Config(
             self._app,

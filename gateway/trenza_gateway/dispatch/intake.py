@@ -70,11 +70,9 @@ class Intake:
 
     def _require(self, name: str, capability: common_pb2.Capability.ValueType) -> None:
         """Raises unless the fleet has the model and the model can do this."""
-        if self._fleet.picture is None:
-            raise faults.no_capacity(name)
-        model = self._fleet.model(name)
+        model, picture = self._fleet.model(name), self._fleet.picture
         if model is None:
-            raise faults.model_not_found(name)
+            raise faults.model_not_found(name) if picture and picture.settled else faults.no_capacity(name)
         if model.modality != common_pb2.MODALITY_CHAT or (model.capabilities and capability not in model.capabilities):
             raise _unsupported(
                 f"The model '{name}' cannot be used here: it does not offer this kind of request.", "model"

@@ -13,6 +13,8 @@ from trenza_gateway.edge import request_ids
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+MAX_SESSION_ID_LENGTH = 256
+
 _PRIORITIES = frozenset(common_pb2.PriorityClass.values())
 
 
@@ -36,17 +38,15 @@ class Callers:
         _, said.request_id = request_ids(said.request_id or _metadata(context, "x-request-id"))
         said.lease_id = ""
         if said.priority not in _PRIORITIES:
-            message = f"{said.priority} is no priority class."
-            raise RpcFault(
-                grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message, {"param": "context.priority"}
-            )
+            raise _invalid("context.priority", f"{said.priority} is no priority class.")
         if not said.model:
-            raise RpcFault(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                Reason.INVALID_ARGUMENT,
-                "No model is named.",
-                {"param": "context.model"},
-            )
+            raise _invalid("context.model", "No model is named.")
+        if len(said.session_id) > MAX_SESSION_ID_LENGTH:
+            raise _invalid("context.session_id", f"At most {MAX_SESSION_ID_LENGTH} characters are allowed.")
+
+
+def _invalid(param: str, message: str) -> RpcFault:
+    return RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message, {"param": param})
 
 
 def _metadata(context: Context, key: str) -> str | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Any
@@ -23,6 +23,7 @@ from trenza_runtime.rpc.server import RpcServer, RpcService
 MODEL = "starter-chat"
 
 Script = Callable[[chat_pb2.ChatRequest, Any], AsyncIterator[chat_pb2.ChatResponse]]
+CompleteScript = Callable[[chat_pb2.CompleteRequest, Any], AsyncIterator[chat_pb2.CompleteResponse]]
 
 
 async def eventually(condition: Callable[[], Any], limit_s: float = 5.0) -> None:
@@ -85,12 +86,32 @@ def in_turn(*scripts: Script) -> Script:
     return script
 
 
+async def go_on(request: chat_pb2.CompleteRequest, _context: Any) -> AsyncIterator[chat_pb2.CompleteResponse]:
+    """Continues every text with " and on"."""
+    choices = max(1, request.options.choices)
+    for choice in range(choices):
+        words = ([request.text] if request.echo else []) + [" and", " on"]
+        for word in words:
+            logprobs = []
+            if request.options.HasField("top_logprobs"):
+                top = [chat_pb2.TopLogprob(token=word, token_bytes=word.encode(), logprob=-0.25)]
+                logprobs = [chat_pb2.TokenLogprob(token=word, token_bytes=word.encode(), logprob=-0.25, top=top)]
+            delta = chat_pb2.CompleteDelta(choice=choice, text=word, token_count=1, logprobs=logprobs)
+            yield chat_pb2.CompleteResponse(deltas=[delta], fingerprint="fp_fake")
+    reason = chat_pb2.FINISH_REASON_LENGTH
+    yield chat_pb2.CompleteResponse(
+        deltas=[chat_pb2.CompleteDelta(choice=choice, finish_reason=reason) for choice in range(choices)],
+        usage=common_pb2.TokenUsage(prompt_tokens=2, completion_tokens=2 * choices),
+    )
+
+
 class FakeReplica(chat_pb2_grpc.ChatServiceServicer):
     """A chat replica that follows a script."""
 
     def __init__(self, replica_id: str, script: Script = parrot) -> None:
         self.replica_id = replica_id
         self.script = script
+        self.complete_script: CompleteScript = go_on
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
         self.deadlines_s: list[float] = []
@@ -119,37 +140,17 @@ class FakeReplica(chat_pb2_grpc.ChatServiceServicer):
 
     async def Chat(self, request: chat_pb2.ChatRequest, context: Any) -> AsyncIterator[chat_pb2.ChatResponse]:
         self._note(request, context)
-        self.running += 1
-        try:
+        with self._counted():
             async for message in self.script(request, context):
                 yield message
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        finally:
-            self.running -= 1
 
     async def Complete(
         self, request: chat_pb2.CompleteRequest, context: Any
     ) -> AsyncIterator[chat_pb2.CompleteResponse]:
         self._note(request, context)
-        choices = max(1, request.options.choices)
-        for choice in range(choices):
-            words = ([request.text] if request.echo else []) + [" and", " on"]
-            for word in words:
-                logprobs = []
-                if request.options.HasField("top_logprobs"):
-                    top = [chat_pb2.TopLogprob(token=word, token_bytes=word.encode(), logprob=-0.25)]
-                    logprobs = [chat_pb2.TokenLogprob(token=word, token_bytes=word.encode(), logprob=-0.25, top=top)]
-                delta = chat_pb2.CompleteDelta(choice=choice, text=word, token_count=1, logprobs=logprobs)
-                yield chat_pb2.CompleteResponse(deltas=[delta], fingerprint="fp_fake")
-        yield chat_pb2.CompleteResponse(
-            deltas=[
-                chat_pb2.CompleteDelta(choice=choice, finish_reason=chat_pb2.FINISH_REASON_LENGTH)
-                for choice in range(choices)
-            ],
-            usage=common_pb2.TokenUsage(prompt_tokens=2, completion_tokens=2 * choices),
-        )
+        with self._counted():
+            async for message in self.complete_script(request, context):
+                yield message
 
     async def CountTokens(self, request: chat_pb2.CountTokensRequest, context: Any) -> chat_pb2.CountTokensResponse:
         self._note(request, context)
@@ -158,6 +159,17 @@ class FakeReplica(chat_pb2_grpc.ChatServiceServicer):
     async def Embed(self, request: chat_pb2.EmbedRequest, context: Any) -> chat_pb2.EmbedResponse:
         self._note(request, context)
         return chat_pb2.EmbedResponse(embeddings=[chat_pb2.Embedding(values=[1.0])])
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.running += 1
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
 
     def _note(self, request: Any, context: Any) -> None:
         kept = type(request)()

@@ -10,6 +10,7 @@ import grpc
 import httpx
 import pytest
 from gateway_fakes import (
+    MODEL,
     FakeFleet,
     chat_body,
     end,
@@ -371,3 +372,24 @@ class TestLongWaits:
                 rest = [line async for line in lines if line.startswith("data")]
             assert len(rest) == 1
             assert "wait_limit_exceeded" in rest[0]
+
+
+async def test_one_prompt_that_fails_ends_the_others_too(fleet: FakeFleet) -> None:
+    started = asyncio.Event()
+
+    async def by_prompt(request: chat_pb2.CompleteRequest, _context: Any) -> AsyncIterator[chat_pb2.CompleteResponse]:
+        yield chat_pb2.CompleteResponse(deltas=[chat_pb2.CompleteDelta(text="x")])
+        if request.text == "bad":
+            await started.wait()
+            raise CRASH
+        started.set()
+        await asyncio.sleep(3600)
+
+    fleet.replicas[0].complete_script = by_prompt
+    body = {"model": MODEL, "prompt": ["good", "bad", "good"]}
+    response = await fleet.client.post("/v1/completions", json=body)
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "engine_crashed"
+    await eventually(lambda: len(fleet.scheduler.releases) == 3)
+    assert sorted(fleet.outcomes()) == ["OUTCOME_CANCELLED", "OUTCOME_CANCELLED", "OUTCOME_REPLICA_FAILED"]
+    assert fleet.replicas[0].running == 0
