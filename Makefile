@@ -1,15 +1,19 @@
 # Trenza's commands; `make help` lists them.
 
 PYTHON ?= python3
-BIN := .venv/bin
-PROTOS = $(sort $(wildcard protos/trenza/*/v1/*.proto))
-PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos $(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) $(PROTOS)
+BIN ?= .venv/bin
+PROTO_DIR ?= protos
+
+# Writes the stubs of the contract in PROTO_DIR into build/stubs.
+GENERATE = rm -rf build/stubs && mkdir -p build/stubs && $(BIN)/python -m grpc_tools.protoc -I $(PROTO_DIR) \
+	--plugin=$(BIN)/protoc-gen-mypy --plugin=$(BIN)/protoc-gen-mypy_grpc --python_out=build/stubs --grpc_python_out=build/stubs \
+	--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $$(find $(PROTO_DIR) -name '*.proto' | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check proto bench fmt clean install install-dev
+.PHONY: help run test check proto bench fmt clean install install-dev contract
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 run: install ## install, build and start the mesh on loopback; Ctrl-C stops it
 	@exec $(BIN)/trenza up
@@ -17,29 +21,36 @@ run: install ## install, build and start the mesh on loopback; Ctrl-C stops it
 test: install-dev ## install what tests need and run them
 	$(BIN)/python -m pytest
 
-check: install-dev ## linters, types, the contract and the import rules
+check: install-dev ## linters, types, the contract and the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format -d --exit-code && ../$(BIN)/buf breaking --against released.binpb
-	$(BIN)/python tools/configuration.py --check
-	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory contract
 	$(BIN)/python -m pytest -q tests/unit/workspace
 
-proto: install-dev ## regenerate the gRPC stubs from protos/
-	$(call PROTOC,protos)
+proto: install-dev ## generate the gRPC stubs from protos/
+	$(GENERATE)
+	@find protos/trenza -name '*_pb2*.py*' -type f -delete && cp -R build/stubs/trenza protos/
 
 bench: install-dev ## measure chat throughput; MODEL=… for another GGUF
-	$(BIN)/python bench/chat_concurrency.py $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python bench/chat_concurrency.py $(if $(MODEL),--model "$(MODEL)")
 
 fmt: install-dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	cd protos && ../$(BIN)/buf format -w
+	$(BIN)/buf format -w protos
 
 clean: ## remove the environment and everything generated
-	rm -rf .venv .trenza .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .trenza build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Lint, format and breaking changes of the contract; then whether the stubs are what the protos say.
+contract:
+	$(BIN)/buf lint $(PROTO_DIR)
+	$(BIN)/buf format -d --exit-code $(PROTO_DIR)
+	$(BIN)/buf breaking $(PROTO_DIR) --against protos/released.binpb
+	@$(GENERATE)
+	diff -r -x '*.proto' -x __pycache__ build/stubs/trenza $(PROTO_DIR)/trenza
 
 install:
 	@$(PYTHON) tools/install.py run
