@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -142,24 +143,24 @@ async def test_an_answer_without_an_end_is_an_error(fleet: FakeFleet) -> None:
     assert "[DONE]" not in streamed.text
 
 
-@pytest.mark.parametrize(
-    ("reason", "status", "code"),
-    [
-        (scheduler_pb2.REFUSAL_REASON_MODEL_NOT_FOUND, 404, "model_not_found"),
-        (scheduler_pb2.REFUSAL_REASON_QUEUE_FULL, 429, "queue_full"),
-        (scheduler_pb2.REFUSAL_REASON_TENANT_LIMIT, 429, "tenant_limit"),
-        (scheduler_pb2.REFUSAL_REASON_NO_CAPACITY, 503, "no_capacity"),
-        (scheduler_pb2.REFUSAL_REASON_WAIT_LIMIT_EXCEEDED, 503, "wait_limit_exceeded"),
-        (scheduler_pb2.REFUSAL_REASON_INVALID_TICKET, 500, "internal_error"),
-    ],
-)
-@pytest.mark.parametrize("stream", [False, True])
-async def test_refusals_become_statuses(fleet: FakeFleet, reason: int, status: int, code: str, stream: bool) -> None:
-    fleet.scheduler.policy = refusing(reason, retry_after_ms=2500)
-    response = await fleet.chat(stream=stream)
-    assert response.status_code == status
-    assert response.json()["error"]["code"] == code
-    assert response.headers["retry-after"] == "3"
+REFUSALS = [
+    (scheduler_pb2.REFUSAL_REASON_MODEL_NOT_FOUND, 404, "model_not_found"),
+    (scheduler_pb2.REFUSAL_REASON_QUEUE_FULL, 429, "queue_full"),
+    (scheduler_pb2.REFUSAL_REASON_TENANT_LIMIT, 429, "tenant_limit"),
+    (scheduler_pb2.REFUSAL_REASON_NO_CAPACITY, 503, "no_capacity"),
+    (scheduler_pb2.REFUSAL_REASON_WAIT_LIMIT_EXCEEDED, 503, "wait_limit_exceeded"),
+    (scheduler_pb2.REFUSAL_REASON_INVALID_TICKET, 500, "internal_error"),
+]
+
+
+async def test_refusals_become_statuses(fleet: FakeFleet) -> None:
+    for reason, status, code in REFUSALS:
+        fleet.scheduler.policy = refusing(reason, retry_after_ms=2500)
+        for stream in (False, True):
+            response = await fleet.chat(stream=stream)
+            assert response.status_code == status
+            assert response.json()["error"]["code"] == code
+            assert response.headers["retry-after"] == "3"
 
 
 async def test_overload_always_says_when_to_come_back(fleet: FakeFleet) -> None:
@@ -393,3 +394,47 @@ async def test_one_prompt_that_fails_ends_the_others_too(fleet: FakeFleet) -> No
     await eventually(lambda: len(fleet.scheduler.releases) == 3)
     assert sorted(fleet.outcomes()) == ["OUTCOME_CANCELLED", "OUTCOME_CANCELLED", "OUTCOME_REPLICA_FAILED"]
     assert fleet.replicas[0].running == 0
+
+
+async def test_whatever_happens_nothing_is_left_behind() -> None:
+    """Clients that leave at any moment, replicas that fail, a scheduler that comes and goes: no lease, no call remains."""
+    chance = random.Random(7)
+
+    async def moody(_request: chat_pb2.ChatRequest, _context: Any) -> AsyncIterator[chat_pb2.ChatResponse]:
+        await asyncio.sleep(chance.random() * 0.05)
+        if chance.random() < 0.1:
+            raise chance.choice([CRASH, FULL])
+        for _ in range(chance.randrange(10)):
+            yield text("a ")
+            await asyncio.sleep(0.005)
+            if chance.random() < 0.02:
+                raise CRASH
+        yield end()
+
+    async with fake_fleet(replicas=3, silence_s=0.02) as fleet:
+        for replica in fleet.replicas:
+            replica.script = moody
+
+        async def client(number: int) -> int:
+            await asyncio.sleep(chance.random() * 2)
+            try:
+                async with asyncio.timeout(chance.choice([0.01, 0.05, 30])):
+                    return (await fleet.chat(stream=number % 2 == 0)).status_code
+            except TimeoutError:
+                return 0
+
+        asking = [asyncio.ensure_future(client(number)) for number in range(300)]
+        for _ in range(3):
+            await asyncio.sleep(0.4)
+            await fleet.scheduler.die()
+            fleet.scheduler.leases.clear()
+            await asyncio.sleep(0.3)
+            await fleet.scheduler.start()
+        statuses = set(await asyncio.gather(*asking))
+        assert statuses <= {0, 200, 429, 503}
+        assert 200 in statuses
+        await eventually(lambda: not any(replica.running for replica in fleet.replicas))
+        await eventually(lambda: not fleet.scheduler.leases)
+        metrics = (await fleet.client.get("/metrics")).text
+        assert "trenza_gateway_leases 0.0" in metrics
+        assert 'trenza_gateway_in_flight_requests{front="http"} 0.0' in metrics

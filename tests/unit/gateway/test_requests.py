@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import httpx
-import pytest
 from gateway_fakes import MODEL, FakeFleet, chat_body, fake_fleet
 
 USER = {"role": "user", "content": "hi"}
@@ -136,12 +135,21 @@ async def test_unknown_fields_are_ignored_and_named(fleet: FakeFleet) -> None:
     assert len(response.headers["x-trenza-ignored-fields"]) < 1100
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b"nonsense", b"[]", b"null", b'{"model": "\xff\xfe"}', b'{"model": "\\ud800"}', b"[" * 100_000],
+NO_JSON_OBJECTS = (
+    b"",
+    b"{",
+    b"nonsense",
+    b"[]",
+    b"null",
+    b'{"model": "\xff\xfe"}',
+    b'{"model": "\\ud800"}',
+    b"[" * 100_000,
 )
-async def test_what_is_no_json_object_is_a_400(fleet: FakeFleet, body: bytes) -> None:
-    the_error(await fleet.client.post("/v1/chat/completions", content=body), 400)
+
+
+async def test_what_is_no_json_object_is_a_400(fleet: FakeFleet) -> None:
+    for body in NO_JSON_OBJECTS:
+        the_error(await fleet.client.post("/v1/chat/completions", content=body), 400)
 
 
 async def test_not_a_number_is_no_temperature(fleet: FakeFleet) -> None:
