@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from trenza_llama.device import Vocabulary
 from trenza_llama.engine import ChatMessage, ChatPrompt, Prompt, TextPrompt, TokenPrompt, ToolCall
 from trenza_llama.template import ChatTemplate, TemplateError
 
@@ -18,29 +19,6 @@ _COUNTABLE_TEXT_BYTES = 256 * 1024
 """Texts up to this length are tokenised even if they cannot fit, so that the refusal tells how many tokens they have."""
 
 _MAX_TEXT_BYTES = 16 * 2**20
-
-
-class Vocabulary(Protocol):
-    """What turning text into tokens needs to know of a model."""
-
-    @property
-    def size(self) -> int:
-        """How many tokens there are."""
-
-    @property
-    def bos(self) -> int | None:
-        """The token that every prompt begins with, None if this model wants none."""
-
-    @property
-    def control_texts(self) -> Iterable[str]:
-        """The written form of every control token."""
-
-    @property
-    def longest_token_bytes(self) -> int:
-        """The length of the longest token's text."""
-
-    def tokenize(self, text: str, parse_special: bool) -> list[int]:
-        """The tokens of a text, control tokens written out in it included if `parse_special`; nothing is added."""
 
 
 class PromptError(ValueError):

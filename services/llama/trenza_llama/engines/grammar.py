@@ -98,7 +98,7 @@ def _captured_stderr() -> Iterator[list[str]]:
 
 def _file_in_memory() -> IO[bytes]:
     """A file, and not a pipe, because nobody reads it meanwhile; in memory where the system can, as disks may be read-only."""
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("grammar-errors"), "w+b")
     return tempfile.TemporaryFile()
 

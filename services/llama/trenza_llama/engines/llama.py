@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,13 +146,9 @@ class LlamaDevice:
             native.llama_model_free(self._model)
             self._context = self._model = self._memory = None
 
-    def metadata(self, key: str) -> str | None:
-        """A value of the GGUF file's metadata as text, None if it has no such key."""
-        return _metadata(self._model, key)
-
-    def chat_template(self, name: str | None = None) -> str | None:
-        """The model's chat template (or a named variant of it), None if the file has none."""
-        source = native.llama_model_chat_template(self._model, name.encode() if name else None)
+    def chat_template(self) -> str | None:
+        """The model's chat template, None if the file has none."""
+        source = native.llama_model_chat_template(self._model, None)
         return source.decode(errors="replace") if source else None
 
     def _intact(self, slot: int, length: int) -> bool:
@@ -295,7 +290,7 @@ def _context_params(spec: LlamaSpec, context_length: int, max_rows: int) -> Any:
 
 def _cores() -> int:
     """How many processors this process may use."""
-    if sys.platform == "linux":
+    if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
