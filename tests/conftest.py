@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import `mesh`
 
-from mesh import Mesh, running_mesh
+from mesh import STARTER_MODELS, Mesh, running_mesh
+from unit.llama.tiny_llama import write_model
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,19 @@ def own_mesh(tmp_path: Path) -> Iterator[Mesh]:
     mesh = Mesh(tmp_path)
     yield mesh
     mesh.close()
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Settings of a chat replica that serves, beside the starter model, one that takes long enough to be interrupted.
+
+    `slow` is a random model of some 16 million parameters: a stream of it lasts for many seconds, and says nothing.
+    """
+    root = tmp_path_factory.mktemp("models")
+    (root / "starter-chat").symlink_to(STARTER_MODELS / "starter-chat")
+    (root / "slow").mkdir()
+    write_model(root / "slow" / "slow.gguf", width=512, heads=8, layers=6, context_length=4096)
+    (root / "slow" / "model.toml").write_text(
+        'name = "slow"\nmodality = "chat"\nengine = "llama"\n[files]\nmodel = "slow.gguf"\n[context]\nlength = 4096\n'
+    )
+    return {"TRENZA_CHAT_MODELS_ROOT": str(root), "TRENZA_CHAT_PRELOAD": "starter-chat,slow"}
