@@ -55,6 +55,11 @@ async def answer(call: AsyncIterator[chat_pb2.ChatResponse]) -> tuple[str, chat_
     return text, last
 
 
+async def read_to_the_end(call: grpc.aio.UnaryStreamCall[chat_pb2.ChatRequest, chat_pb2.ChatResponse]) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 async def test_happy(stub: chat_pb2_grpc.ChatServiceStub) -> None:
     text, last = await answer(stub.Chat(asks()))
     assert "12" in text
@@ -135,8 +140,7 @@ async def test_killed(stub: chat_pb2_grpc.ChatServiceStub, replica: Process) -> 
     assert workers
     replica.kill()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        while await call.read() is not grpc.aio.EOF:
-            pass
+        await read_to_the_end(call)
     assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     eventually(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
 
