@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,20 +17,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
 LOG = ROOT / ".trenza" / "install.log"
 # In the order of their dependencies.
-PACKAGES = (
-    "protos",
-    "runtime",
-    "services/llama",
-    "services/chat",
-    "scheduler",
-    "gateway",
-    "client",
-    "local",
-)
-RECIPES = "models"  # only tests use it here: its questions; training needs more
+PACKAGES = ("protos", "runtime", "services/llama", "services/chat", "scheduler", "gateway", "client", "local")
+RECIPES = "models"  # tests use its questions; training needs more than what is installed here
 OLDEST_PYTHON = (3, 11)
+SIGN_OF_LIFE_S = 10
+BUILD_TOOLS = ("pip>=25.1", "hatchling>=1.27,<2", "editables>=0.5,<1")
+LLAMA_CPP = "llama-cpp-python>=0.3.36,<0.4"
 
 
 def main() -> None:
@@ -36,9 +33,11 @@ def main() -> None:
     level = sys.argv[1] if len(sys.argv) > 1 else "run"
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(str(part) for part in sys.version_info[:3])
-        fail(f"Trenza needs Python 3.11 or newer and this is {found}; name another one with PYTHON=…")
-    wanted = fingerprint(level)
+        fail(
+            f"Trenza needs Python 3.11 or newer and this is {found}; name a newer one, as in make run PYTHON=python3.12"
+        )
     stamp = VENV / f".trenza-{level}"
+    wanted = fingerprint(level)
     if stamp.exists() and stamp.read_text() == wanted:
         return
     LOG.parent.mkdir(exist_ok=True)
@@ -47,71 +46,102 @@ def main() -> None:
     make_environment()
     install_workspace()
     if level == "dev":
-        pip("the tools that tests and checks use", "--group", "dev", "-e", RECIPES, "--no-build-isolation")
+        pip("the tools that tests and checks use", "--no-build-isolation", "--group", "dev", "-e", RECIPES)
         (VENV / ".trenza-run").write_text(fingerprint("run"))
     stamp.write_text(wanted)
 
 
 def fingerprint(level: str) -> str:
-    """Changes whenever what has to be installed does, or where."""
-    digest = hashlib.sha256(f"{level} {sys.version} {ROOT} {os.environ.get('CMAKE_ARGS', '')}".encode())
-    for package in (".", *PACKAGES, RECIPES):
+    """Changes whenever what has to be installed does, or where, or with which Python."""
+    import tomllib  # not in the Pythons that are too old, which must get as far as being told so
+
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    digest = hashlib.sha256(repr((level, sys.version, str(ROOT), groups)).encode())
+    for package in (*PACKAGES, RECIPES):
         digest.update((ROOT / package / "pyproject.toml").read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()
 
 
 def make_environment() -> None:
-    """A virtual environment with a pip that is new enough."""
-    if not (VENV / "bin" / "python").exists():
+    """A virtual environment of this Python with a pip that is new enough."""
+    if not environment_works():
         try:
             import ensurepip  # noqa: F401  Debian ships venv without it
             import venv
         except ImportError:
             fail("this Python cannot make virtual environments; on Debian: apt-get install python3-venv")
-        venv.create(VENV, with_pip=True)
-    pip("pip itself", "--upgrade", "pip>=25.1", "hatchling>=1.27,<2", "editables>=0.5,<1")
+        print(f"  virtual environment of Python {sys.version.split()[0]}", flush=True)
+        venv.create(VENV, with_pip=True, clear=VENV.exists())
+    pip("pip and what builds packages", "--upgrade", *BUILD_TOOLS)
+
+
+def environment_works() -> bool:
+    """Whether there is an environment, whole, and of this version of Python."""
+    probe = f"import pip, sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    return (
+        PYTHON.exists()
+        and subprocess.run([PYTHON, "-c", probe], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    )
 
 
 def install_workspace() -> None:
     """The compiled library first, because it takes longest and fails for reasons of its own; then the packages."""
     if not has("llama_cpp"):
-        if not (shutil.which(os.environ.get("CXX", "c++")) and shutil.which(os.environ.get("CC", "cc"))):
-            fail(
-                "no C/C++ compiler found, and llama.cpp has to be compiled; on Debian: apt-get install build-essential cmake"
-            )
-        pip("llama.cpp (compiles for about five minutes the first time)", "llama-cpp-python>=0.3.36,<0.4")
+        require_compiler()
+        pip("llama.cpp, which is compiled: about five minutes the first time", "--verbose", LLAMA_CPP)
     editable = [argument for package in PACKAGES for argument in ("-e", package)]
     pip("Trenza and what it needs", "--no-build-isolation", *editable)
 
 
 def has(module: str) -> bool:
-    """Whether the environment can import a module."""
+    """Whether the environment has a module."""
     probe = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-    return subprocess.run([VENV / "bin" / "python", "-c", probe], check=False).returncode == 0
+    return subprocess.run([PYTHON, "-c", probe], check=False).returncode == 0
+
+
+def require_compiler() -> None:
+    """Fails where there is no C or no C++ compiler. A missing cmake is no reason: pip brings its own."""
+    for variable, usual in (("CC", ("cc", "gcc", "clang")), ("CXX", ("c++", "g++", "clang++"))):
+        chosen = shlex.split(os.environ.get(variable, ""))
+        if not any(shutil.which(name) for name in chosen[:1] or usual):
+            language = "C" if variable == "CC" else "C++"
+            fail(
+                f"no {language} compiler found, and llama.cpp has to be compiled; on Debian: apt-get install build-essential cmake"
+            )
 
 
 def pip(what: str, *arguments: str) -> None:
-    """Installs something, with a sign of life every ten seconds."""
+    """Installs something, with a sign of life now and then. Fails with the end of pip's own story."""
     print(f"  {what} …", end="", flush=True)
-    command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--progress-bar", "off", *arguments]
+    command = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check", *arguments]
     begun = time.monotonic()
     with LOG.open("a") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        while True:
-            try:
-                code = process.wait(10)
-                break
-            except subprocess.TimeoutExpired:
-                print(".", end="", flush=True)
-            except KeyboardInterrupt:
-                process.terminate()
-                process.wait()
-                fail("interrupted; the next run goes on from here")
+        try:
+            code = wait_for(process)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            print()
+            fail("interrupted; the next run goes on from here")
     print(f" {time.monotonic() - begun:.0f} s", flush=True)
     if code:
         print("".join(LOG.read_text(errors="replace").splitlines(keepends=True)[-25:]), file=sys.stderr)
-        fail(f"could not install {what}; the whole story is in {LOG.relative_to(ROOT)}")
+        fail(f"could not install {what.partition(',')[0]}; the whole story is in {LOG.relative_to(ROOT)}")
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """The exit code, in the end; until then a dot, or how far the compiler is."""
+    while True:
+        try:
+            return process.wait(SIGN_OF_LIFE_S)
+        except subprocess.TimeoutExpired:
+            with LOG.open("rb") as log:
+                log.seek(max(0, LOG.stat().st_size - 4096))
+                steps = re.findall(rb"\[(\d+)/(\d+)\]", log.read())
+            done, total = (int(number) for number in steps[-1]) if steps else (0, 0)
+            print(f" {100 * done // total}%" if total else ".", end="", flush=True)
 
 
 def fail(message: str) -> None:

@@ -87,17 +87,37 @@ def test_what_is_allowed_passes(module: str, source: str) -> None:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_package_declares_what_it_imports(folder: str) -> None:
     """An image of one service installs that package only."""
-    project = tomllib.loads((REPOSITORY / folder / "pyproject.toml").read_text())["project"]
-    extras = project.get("optional-dependencies", {}).values()
-    declared = {_distribution(line) for lines in [project.get("dependencies", []), *extras] for line in lines}
+    declared = {*_declared(folder), "the standard library"}
     missing = {
         f"{module}: {name}"
         for module, path in modules()
         if path.is_relative_to(REPOSITORY / folder)
         for name in imports(module, path.read_text())
-        if part_of(name) != part_of(module) and not _providers(name) & {*declared, "the standard library"}
+        if part_of(name) != part_of(module) and not _providers(name) & declared
     }
     assert sorted(missing) == []
+
+
+def test_tests_import_what_make_test_installs() -> None:
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["dependency-groups"]
+    declared = {_distribution(line) for line in groups["dev"]}.union(*(_declared(folder) for folder in FOLDERS))
+    paths = [*(REPOSITORY / "tests").rglob("*.py"), *(REPOSITORY / "bench").rglob("*.py")]
+    beside = {part for path in paths for part in path.relative_to(REPOSITORY).with_suffix("").parts}
+    missing = {
+        f"{path.relative_to(REPOSITORY)}: {name}"
+        for path in paths
+        for name in imports(path.stem, path.read_text())
+        if name.partition(".")[0] not in beside
+        and not _providers(name) & {*declared, "the standard library", "trenza-recipes", "trenza-local"}
+    }
+    assert sorted(missing) == []
+
+
+def _declared(folder: str) -> set[str]:
+    """The distributions that a package asks for, always or as an extra."""
+    project = tomllib.loads((REPOSITORY / folder / "pyproject.toml").read_text())["project"]
+    extras = project.get("optional-dependencies", {}).values()
+    return {_distribution(line) for lines in [project.get("dependencies", []), *extras] for line in lines}
 
 
 def _providers(name: str) -> set[str]:
