@@ -70,14 +70,7 @@ def write_model(
         writer.add_ssm_time_step_rank(4)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre_tokenizer)
-    writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.NORMAL] * normal + [gguf.TokenType.CONTROL] * len(CONTROL))
-    writer.add_token_merges(list(MERGES))
-    writer.add_bos_token_id(normal)
-    writer.add_eos_token_id(normal + 2)
-    writer.add_add_bos_token(add_bos)
+    _add_vocabulary(writer, tokens, pre_tokenizer, add_bos)
     if template is not None:
         writer.add_chat_template(template)
     random = np.random.default_rng(seed)
@@ -103,6 +96,18 @@ def write_model(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_vocabulary(writer: gguf.GGUFWriter, tokens: list[str], pre_tokenizer: str, add_bos: bool) -> None:
+    normal = len(tokens) - len(CONTROL)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre_tokenizer)
+    writer.add_token_list(tokens)
+    writer.add_token_types([gguf.TokenType.NORMAL] * normal + [gguf.TokenType.CONTROL] * len(CONTROL))
+    writer.add_token_merges(list(MERGES))
+    writer.add_bos_token_id(normal)
+    writer.add_eos_token_id(normal + 2)
+    writer.add_add_bos_token(add_bos)
 
 
 def _add_layer(writer: gguf.GGUFWriter, random: np.random.Generator, layer: int, width: int) -> None:
