@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,15 @@ def start(model_path: Path) -> Iterator[Callable[..., Driver]]:
     """Starts engines with the given settings; they are closed after the test."""
     started: list[Driver] = []
 
-    def start_engine(path: Path = model_path, **settings: object) -> Driver:
-        spec = {"slots": 4, "context_length": 256, "batch_tokens": 64, "prefill_tokens": 32, "threads": 1, **settings}
+    def start_engine(path: Path = model_path, **settings: Any) -> Driver:
+        spec: dict[str, Any] = {
+            "slots": 4,
+            "context_length": 256,
+            "batch_tokens": 64,
+            "prefill_tokens": 32,
+            "threads": 1,
+            **settings,
+        }
         driver = Driver(load(LlamaSpec(str(path), **spec), lambda part: None))
         started.append(driver)
         return driver

@@ -107,9 +107,9 @@ class CountingSampler:
         self._open = False
 
 
-def driver_of(device: CountingDevice, **limits: int) -> Driver:
+def driver_of(device: CountingDevice) -> Driver:
     encoder = PromptEncoder(device.vocabulary, ChatTemplate(CHATML, "", ""), device.context_length)
-    return Driver(BatchingEngine(device, encoder, **{"prefill_tokens": 4, "max_waiting": 9, **limits}))
+    return Driver(BatchingEngine(device, encoder, prefill_tokens=4, max_waiting=9))
 
 
 def digits(text: str, **settings: Any) -> GenerateRequest:

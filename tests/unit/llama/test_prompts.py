@@ -34,6 +34,12 @@ class Characters:
     def __init__(self, bos: int | None = None) -> None:
         self.bos = bos
 
+    def piece(self, token: int, special: bool) -> bytes:
+        return chr(token).encode()
+
+    def ends_text(self, token: int) -> bool:
+        return token == END
+
     def tokenize(self, text: str, parse_special: bool) -> list[int]:
         parts = re.split("(" + "|".join(map(re.escape, CONTROLS)) + ")", text) if parse_special else [text]
         tokens: list[int] = []

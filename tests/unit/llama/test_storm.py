@@ -11,6 +11,7 @@ from trenza_llama.engine import (
     Finished,
     GbnfGrammar,
     GenerateRequest,
+    Grammar,
     JsonObjectGrammar,
     Sampling,
     Started,
@@ -20,7 +21,11 @@ from trenza_llama.engine import (
 from trenza_runtime.worker.engine import EngineFailure
 
 ROUNDS = 150
-GRAMMARS = [None] * 6 + [JsonObjectGrammar(), GbnfGrammar('root ::= "x" root | "y"'), GbnfGrammar("(")]
+GRAMMARS: list[Grammar | None] = [None] * 6 + [
+    JsonObjectGrammar(),
+    GbnfGrammar('root ::= "x" root | "y"'),
+    GbnfGrammar("("),
+]
 BEGINNINGS = ("", "You are a helpful assistant. ", "Once upon a time there was a cat that sat on a mat. ")
 
 
@@ -57,7 +62,8 @@ def test_storms_of_requests_and_cancellations_end_every_request_once(start: Call
     draw = random.Random(seed)
     driver = start(slots=draw.choice([1, 3, 6]), batch_tokens=draw.choice([16, 48]), prefill_tokens=8, max_waiting=10)
     alone = driver.run_one(ask("afterwards", cache_prompt=False)).text
-    submitted, cancelled = [], set()
+    submitted: list[str] = []
+    cancelled: set[str] = set()
     for number in range(ROUNDS):
         for _ in range(draw.choice([0, 0, 1, 1, 3])):
             submitted.append(driver.submit(any_request(draw), f"storm-{number}-{len(submitted)}"))
