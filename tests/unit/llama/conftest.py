@@ -28,15 +28,8 @@ def start(model_path: Path) -> Iterator[Callable[..., Driver]]:
     started: list[Driver] = []
 
     def start_engine(path: Path = model_path, **settings: Any) -> Driver:
-        spec: dict[str, Any] = {
-            "slots": 4,
-            "context_length": 256,
-            "batch_tokens": 64,
-            "prefill_tokens": 32,
-            "threads": 1,
-            **settings,
-        }
-        driver = Driver(load(LlamaSpec(str(path), **spec), lambda part: None))
+        small = {"slots": 4, "context_length": 256, "batch_tokens": 64, "prefill_tokens": 32, "threads": 1}
+        driver = Driver(load(LlamaSpec(str(path), **{**small, **settings}), lambda part: None))
         started.append(driver)
         return driver
 

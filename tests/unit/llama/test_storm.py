@@ -21,11 +21,8 @@ from trenza_llama.engine import (
 from trenza_runtime.worker.engine import EngineFailure
 
 ROUNDS = 150
-GRAMMARS: list[Grammar | None] = [None] * 6 + [
-    JsonObjectGrammar(),
-    GbnfGrammar('root ::= "x" root | "y"'),
-    GbnfGrammar("("),
-]
+ENFORCED: list[Grammar] = [JsonObjectGrammar(), GbnfGrammar('root ::= "x" root | "y"'), GbnfGrammar("(")]
+GRAMMARS: list[Grammar | None] = [*[None] * 6, *ENFORCED]
 BEGINNINGS = ("", "You are a helpful assistant. ", "Once upon a time there was a cat that sat on a mat. ")
 
 
