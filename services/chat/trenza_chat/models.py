@@ -25,6 +25,6 @@ def spec_for(manifest: ModelManifest, settings: ChatSettings) -> tuple[str, Any]
         slots=slots,
         context_length=settings.context_length or manifest.context_length or None,
         batch_tokens=max(settings.batch_tokens, slots),
-        threads=settings.threads,
+        threads=settings.threads or None,
         gpu_layers=settings.gpu_layers,
     )

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from trenza_runtime.model_service import ModelServiceSettings
-
-
-def _usable_cores() -> int:
-    return max(1, len(os.sched_getaffinity(0)))
 
 
 class ChatSettings(ModelServiceSettings):
@@ -20,5 +14,5 @@ class ChatSettings(ModelServiceSettings):
 
     context_length: int = Field(0, ge=0, description="Tokens per request, prompt and answer; 0 takes the model's own.")
     batch_tokens: int = Field(512, ge=32, le=16384, description="Tokens computed in one step at most.")
-    threads: int = Field(default_factory=_usable_cores, ge=1, le=512, description="CPU threads of a model.")
+    threads: int = Field(0, ge=0, le=512, description="CPU threads of a model; 0 leaves one core to everything else.")
     gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 takes all where there is a GPU.")

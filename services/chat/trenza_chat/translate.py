@@ -81,7 +81,7 @@ def _message(message: pb.Message, index: int) -> llama.ChatMessage:
     calls = tuple(llama.ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls)
     return llama.ChatMessage(
         role=role,
-        content="".join(texts),
+        content="".join(texts) if texts or not calls else None,  # templates ask whether there is content beside calls
         name=message.name or None,
         tool_calls=calls,
         tool_call_id=message.tool_call_id or None,
@@ -162,7 +162,8 @@ def _grammar(response_format: pb.ResponseFormat) -> llama.Grammar | None:
         case "json_object":
             return llama.JsonObjectGrammar()
         case "json_schema":
-            return llama.JsonSchemaGrammar(response_format.json_schema.schema)
+            schema = response_format.json_schema
+            return llama.JsonSchemaGrammar(schema.schema, strict=schema.strict)
         case "grammar":
             return llama.GbnfGrammar(response_format.grammar.gbnf)
         case _:
