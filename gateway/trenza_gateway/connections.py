@@ -14,6 +14,9 @@ from trenza_gateway import metrics
 from trenza_gateway.openai.encoding import json_bytes
 from trenza_gateway.openai.errors import SERVER, ApiError, bad_request
 
+MAX_BLANK_BYTES = 64
+"""Empty lines before a request are allowed, so many of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -32,6 +35,7 @@ class Progress:
 
     head_since: float | None = None
     head_bytes: int = 0
+    head_begun: bool = False
     stalled_since: float | None = None
     closing_since: float | None = None
 
@@ -77,13 +81,16 @@ class GuardedProtocol(HttpToolsProtocol):
             self.progress.head_bytes = 0
         super().data_received(data)
         if self.progress.head_since is not None and not self._discarding():
-            self.progress.head_bytes += len(data)
-            if self.progress.head_bytes > self.limits.head_bytes:
-                self.cut_off("long_head")
+            self._count_head(len(data))
+
+    def on_message_begin(self) -> None:
+        self.progress.head_begun = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self.progress.head_since = None
         self.progress.head_bytes = 0
+        self.progress.head_begun = False
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
@@ -102,6 +109,13 @@ class GuardedProtocol(HttpToolsProtocol):
         """Ends the connection without waiting for the client."""
         metrics.CONNECTIONS_CLOSED.labels(why).inc()
         self.transport.abort()
+
+    def _count_head(self, size_bytes: int) -> None:
+        self.progress.head_bytes += size_bytes
+        if self.progress.head_bytes > self.limits.head_bytes:
+            self.cut_off("long_head")
+        elif not self.progress.head_begun and self.progress.head_bytes > MAX_BLANK_BYTES:
+            self.send_400_response("Nothing but empty lines.")
 
     def _discarding(self) -> bool:
         """Whether what arrives is the rest of a body that has been answered already."""

@@ -9,6 +9,8 @@ from trenza.scheduler.v1 import scheduler_pb2
 from trenza_runtime.errors import Reason, RpcFault
 
 TENANT_LIMIT = "TENANT_LIMIT"
+SHOWN_CHARS = 128
+"""As much of what a client sent is shown back to it."""
 
 _REFUSALS: Mapping[int, tuple[grpc.StatusCode, str]] = {
     scheduler_pb2.REFUSAL_REASON_MODEL_NOT_FOUND: (grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND),
@@ -31,7 +33,8 @@ def refusal_fault(refusal: scheduler_pb2.Refusal) -> RpcFault:
 
 def model_not_found(model: str) -> RpcFault:
     """No replica knows the model."""
-    return RpcFault(grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND, f"The model '{model}' does not exist.")
+    message = f"The model '{model[:SHOWN_CHARS]}' does not exist."
+    return RpcFault(grpc.StatusCode.NOT_FOUND, Reason.MODEL_NOT_FOUND, message)
 
 
 def replica_lost(code: grpc.StatusCode) -> RpcFault:
@@ -42,7 +45,7 @@ def replica_lost(code: grpc.StatusCode) -> RpcFault:
 
 def no_capacity(model: str) -> RpcFault:
     """Nobody can serve the model now."""
-    message = f"No replica can serve the model '{model}' now."
+    message = f"No replica can serve the model '{model[:SHOWN_CHARS]}' now."
     return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.NO_CAPACITY, message, retry_after_s=5)
 
 

@@ -16,6 +16,9 @@ RATE_LIMIT = "rate_limit_error"
 SERVER = "server_error"
 TIMEOUT = "timeout"
 
+SHOWN_CHARS = 128
+"""As much of what a client sent is shown back to it."""
+
 CLIENT_GONE_STATUS = 499
 """Status under which a request is counted whose client went away; nobody receives it."""
 
@@ -64,7 +67,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 def model_not_found(model: str) -> ApiError:
     """The 404 for a model that no replica knows."""
-    return ApiError(404, f"The model '{model}' does not exist.", code="model_not_found", param="model")
+    return ApiError(404, f"The model '{model[:SHOWN_CHARS]}' does not exist.", code="model_not_found", param="model")
 
 
 @dataclass(frozen=True, slots=True)

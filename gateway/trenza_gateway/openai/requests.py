@@ -90,7 +90,7 @@ class GenerationBody(_Strict):
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="allow", protected_namespaces=())
 
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field(min_length=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)

@@ -258,9 +258,10 @@ class TestConnections:
             await asyncio.wait({waiting})
 
     async def test_what_is_no_http(self, fleet: FakeFleet) -> None:
-        async with connection(fleet) as (reader, writer):
-            writer.write(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
-            assert b"invalid_request_error" in await asyncio.wait_for(reader.read(), 5)
+        for garbage in (b"\x16\x03\x01 this is no HTTP\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 1000):
+            async with connection(fleet) as (reader, writer):
+                writer.write(garbage)
+                assert b"invalid_request_error" in await asyncio.wait_for(reader.read(), 5), garbage
         assert (await fleet.chat()).status_code == 200
 
     async def test_draining(self) -> None:

@@ -161,6 +161,7 @@ async def test_unknown_models(fleet: FakeFleet) -> None:
     error = the_error(await fleet.chat(model="gpt-9"), 404)
     assert (error["code"], error["param"]) == ("model_not_found", "model")
     assert the_error(await fleet.client.get("/v1/models/gpt-9"), 404)["code"] == "model_not_found"
+    assert len(the_error(await fleet.chat(model="x" * 5000), 404)["message"]) < 200
     assert not fleet.scheduler.tickets
 
 
