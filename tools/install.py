@@ -1,9 +1,8 @@
 """Makes `.venv` and installs the workspace into it: `python3 tools/install.py run` or `… dev`.
 
-Does nothing, and asks no network, when everything is there already. Uses the standard library only.
+Does nothing, and asks no network, when everything is there already. Uses the standard library only, and nothing that a Python
+which is too old cannot even read: it has to get as far as saying so.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
@@ -53,7 +52,7 @@ def main() -> None:
 
 def fingerprint(level: str) -> str:
     """Changes whenever what has to be installed does, or where, or with which Python."""
-    import tomllib  # not in the Pythons that are too old, which must get as far as being told so
+    import tomllib  # not there where Python is too old
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     digest = hashlib.sha256(repr((level, sys.version, str(ROOT), groups)).encode())
@@ -131,7 +130,7 @@ def pip(what: str, *arguments: str) -> None:
         fail(f"could not install {what.partition(',')[0]}; the whole story is in {LOG.relative_to(ROOT)}")
 
 
-def wait_for(process: subprocess.Popen[bytes]) -> int:
+def wait_for(process: "subprocess.Popen[bytes]") -> int:
     """The exit code, in the end; until then a dot, or how far the compiler is."""
     while True:
         try:
