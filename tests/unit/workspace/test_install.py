@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import IO
 
 import pytest
 from import_rules import FOLDERS, REPOSITORY
@@ -112,8 +113,8 @@ def test_a_failed_step_ends_with_where_to_read_on(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing:
-        def __init__(self, _: list[str], stdout: object, **__: object) -> None:
-            stdout.write("no network\n")  # type: ignore[attr-defined]  the log file
+        def __init__(self, _: list[str], stdout: IO[str], **__: object) -> None:
+            stdout.write("no network\n")
 
         def wait(self, _: float) -> int:
             return 1
