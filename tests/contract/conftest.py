@@ -6,17 +6,21 @@ import asyncio
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import openai
 import pytest
+from trenza.chat.v1 import chat_pb2
+from trenza_runtime.errors import Reason, RpcFault
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "gateway"))
 
 from contract_target import Target
-from gateway_fakes import fake_fleet
+from gateway_fakes import fake_fleet, parrot, text
 
 MESH_PARTS = ("trenza_scheduler.__main__", "trenza_chat.__main__")
 
@@ -40,6 +44,17 @@ def client(target: Target) -> Iterator[openai.OpenAI]:
         yield made
 
 
+async def parrot_that_may_break_off(
+    request: chat_pb2.ChatRequest, context: Any
+) -> AsyncIterator[chat_pb2.ChatResponse]:
+    """A parrot, except that it fails in the middle of its answer to "break off"."""
+    if request.messages[-1].content[0].text == "break off":
+        yield text("br")
+        raise RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.ENGINE_CRASHED, "The engine crashed.")
+    async for message in parrot(request, context):
+        yield message
+
+
 def _in_front_of_fakes() -> Iterator[Target]:
     """Runs the fakes in a thread of their own, since the official client blocks."""
     started: list[Target] = []
@@ -49,6 +64,7 @@ def _in_front_of_fakes() -> Iterator[Target]:
 
     async def serve() -> None:
         async with fake_fleet() as fleet:
+            fleet.replicas[0].script = parrot_that_may_break_off
             started.append(Target(fleet.http_url, fleet.grpc_address, parrots=True))
             ready.set()
             await stop.wait()

@@ -132,6 +132,18 @@ class TestErrors:
             client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x" * 10_000_000}])
         assert caught.value.code == "context_length_exceeded"
 
+    def test_a_stream_that_breaks_off(self, client: openai.OpenAI, target: Target) -> None:
+        if not target.parrots:
+            pytest.skip("a healthy mesh does not break off; the tests that kill its processes see to this")
+        stream = client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "break off"}], stream=True
+        )
+        seen: list[ChatCompletionChunk] = []
+        with pytest.raises(openai.APIError, match="The engine crashed") as caught:
+            seen.extend(stream)
+        assert caught.value.code == "engine_crashed"
+        assert text_of(seen) == "br"
+
 
 def text_of(chunks: list[ChatCompletionChunk]) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)

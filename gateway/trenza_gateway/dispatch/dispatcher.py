@@ -28,7 +28,6 @@ MOST_PAUSE_S = 1.0
 RECOVERY_S = 10.0
 """How long after the scheduler came back its picture may be too good, so that a full replica is no failed attempt."""
 
-
 MessageT = TypeVar("MessageT", bound=Message)
 
 Metadata = tuple[tuple[str, str], ...]
@@ -136,6 +135,8 @@ class _Attempt:
 def _fault(error: grpc.aio.AioRpcError, job: Job, lease: Lease) -> RpcFault:
     """What the replica meant, or that it is gone where it could say nothing."""
     fault = from_rpc_error(error)
+    if fault.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return faults.deadline_exceeded()
     if fault.reason != fault.code.name or fault.code not in _LOST_CODES:
         return fault
     extra = {"ticket": job.request_id, "replica": lease.replica_id, "code": fault.code.name, "why": fault.message}
