@@ -113,7 +113,7 @@ async def measure_mesh(url: str, tokens: int) -> dict[int, float]:
         async def request() -> int:
             async with http.stream("POST", "/v1/chat/completions", json=body) as answer:
                 answer.raise_for_status()
-                usage = {}
+                usage: dict[str, int] = {}
                 async for line in answer.aiter_lines():
                     if line.startswith("data: {"):
                         usage = json.loads(line[6:]).get("usage") or usage

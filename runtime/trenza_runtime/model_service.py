@@ -78,7 +78,10 @@ async def serve(
     devices = Devices()
     limits = HostLimits(settings.max_loaded_models, settings.queue_limit, usual_slots=settings.slots)
     registry = ModelRegistry(settings.models_root, modality)
-    on_change = lambda: heartbeat.beat_now()  # noqa: E731, PLW0108  the heartbeat is made further down, of the host
+
+    def on_change() -> None:
+        heartbeat.beat_now()  # made further down, of the host
+
     host = ModelHost(registry, spec_for, limits, on_change, devices.read)
     server = RpcServer(settings.host, settings.grpc_port, [*services_of(host), _catalogue(host)])
     port = await server.start()

@@ -11,7 +11,9 @@ from trenza_scheduler.core.domain import Grant, Health, Priority
 from trenza_scheduler.core.machine import Machine
 
 DEMAND = Gauge("trenza_scheduler_demand_slots", "Slots asked for: running and waiting.", ["modality", "model"])
-CAPACITY = Gauge("trenza_scheduler_capacity_slots", "Slots of live replicas with the model loaded.", ["modality", "model"])
+CAPACITY = Gauge(
+    "trenza_scheduler_capacity_slots", "Slots of live replicas with the model loaded.", ["modality", "model"]
+)
 LEASES = Gauge("trenza_scheduler_leased_slots", "Slots under a lease.", ["modality", "model"])
 QUEUE = Gauge("trenza_scheduler_queue_tickets", "Tickets that wait.", ["modality", "model", "priority"])
 REPLICAS = Gauge("trenza_scheduler_replicas", "Replicas that are not dead.", ["modality", "health"])
@@ -54,5 +56,9 @@ def show(machine: Machine) -> None:
 
 
 def _modality(number: int) -> str:
-    name = common_pb2.Modality.Name(common_pb2.Modality.ValueType(number)) if number in common_pb2.Modality.values() else ""
+    name = (
+        common_pb2.Modality.Name(common_pb2.Modality.ValueType(number))
+        if number in common_pb2.Modality.values()
+        else ""
+    )
     return name.removeprefix("MODALITY_").lower()

@@ -62,7 +62,7 @@ class Outbox:
             self._news.set()
 
     def close(self, fault: RpcFault | None = None) -> None:
-        """Takes nothing more. What is inside can still be taken out, unless the gateway was too slow; only the first call counts."""
+        """Takes no more. What is inside can still be taken out, unless the gateway was too slow. Only the first call counts."""
         if not self._closed:
             self._closed, self.fault = True, fault
             self._news.set()

@@ -37,7 +37,9 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServiceServicer):
         self._stopping = stopping
         self._numbers = itertools.count()
 
-    async def Admit(self, requests: AsyncIterator[pb.AdmitRequest], context: Context) -> AsyncIterator[pb.AdmitResponse]:
+    async def Admit(
+        self, requests: AsyncIterator[pb.AdmitRequest], context: Context
+    ) -> AsyncIterator[pb.AdmitResponse]:
         first = await anext(requests, None)
         if first is None or first.WhichOneof("message") != "hello" or not first.hello.gateway_id:
             raise _invalid("The first message must be a hello that names the gateway.")
@@ -53,8 +55,8 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServiceServicer):
                 for message in messages:
                     yield message
                 if outbox.overflowed:
-                    message = "The gateway does not read what it is told."
-                    raise RpcFault(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.QUEUE_FULL, message)
+                    complaint = "The gateway does not read what it is told."
+                    raise RpcFault(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.QUEUE_FULL, complaint)
                 if listening.done():
                     listening.result()
                     return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -26,7 +27,7 @@ def replica(own_mesh: Mesh, slow_model: Mapping[str, str]) -> Process:
 
 
 @pytest.fixture
-async def stub(replica: Process) -> AsyncIterator[chat_pb2_grpc.ChatServiceStub]:
+async def stub(replica: Process) -> AsyncIterator[chat_pb2_grpc.ChatServiceAsyncStub]:
     channel = open_channel(address_of(replica))
     yield chat_pb2_grpc.ChatServiceStub(channel)
     await channel.close()
@@ -36,7 +37,7 @@ def address_of(replica: Process) -> str:
     return f"127.0.0.1:{replica.ports['grpc_port']}"
 
 
-def asks(text: str = "What is 7 + 5?", model: str = "starter-chat", **options: object) -> chat_pb2.ChatRequest:
+def asks(text: str = "What is 7 + 5?", model: str = "starter-chat", **options: Any) -> chat_pb2.ChatRequest:
     return chat_pb2.ChatRequest(
         context=common_pb2.RequestContext(model=model, request_id="same for all"),
         messages=[chat_pb2.Message(role=chat_pb2.ROLE_USER, content=[chat_pb2.ContentPart(text=text)])],
@@ -48,7 +49,7 @@ def endless() -> chat_pb2.ChatRequest:
     return asks(model="slow", ignore_end=True)
 
 
-async def answer(call: AsyncIterator[chat_pb2.ChatResponse]) -> tuple[str, chat_pb2.ChatResponse]:
+async def answer(call: AsyncIterable[chat_pb2.ChatResponse]) -> tuple[str, chat_pb2.ChatResponse]:
     text, last = "", chat_pb2.ChatResponse()
     async for last in call:
         text += "".join(delta.content for delta in last.deltas)
@@ -60,7 +61,7 @@ async def read_to_the_end(call: grpc.aio.UnaryStreamCall[chat_pb2.ChatRequest, c
         pass
 
 
-async def test_happy(stub: chat_pb2_grpc.ChatServiceStub) -> None:
+async def test_happy(stub: chat_pb2_grpc.ChatServiceAsyncStub) -> None:
     text, last = await answer(stub.Chat(asks()))
     assert "12" in text
     assert last.usage.prompt_tokens > 0
@@ -74,7 +75,7 @@ async def test_happy(stub: chat_pb2_grpc.ChatServiceStub) -> None:
     assert continued[-1].usage.completion_tokens > 0
 
 
-async def test_several_choices_share_the_replica(stub: chat_pb2_grpc.ChatServiceStub) -> None:
+async def test_several_choices_share_the_replica(stub: chat_pb2_grpc.ChatServiceAsyncStub) -> None:
     finished = set()
     async for message in stub.Chat(asks(choices=2, seed=1, temperature=1.0)):
         finished |= {delta.choice for delta in message.deltas if delta.finish_reason}
@@ -84,7 +85,7 @@ async def test_several_choices_share_the_replica(stub: chat_pb2_grpc.ChatService
     assert from_rpc_error(caught.value).details["param"] == "n"
 
 
-async def test_cancelled(stub: chat_pb2_grpc.ChatServiceStub, replica: Process) -> None:
+async def test_cancelled(stub: chat_pb2_grpc.ChatServiceAsyncStub, replica: Process) -> None:
     calls = [stub.Chat(endless()) for _ in range(2)]
     for call in calls:
         await call.read()
@@ -94,7 +95,7 @@ async def test_cancelled(stub: chat_pb2_grpc.ChatServiceStub, replica: Process) 
     await asyncio.wait_for(asyncio.gather(*(answer(stub.Chat(asks(model="slow", max_tokens=1))) for _ in range(2))), 20)
 
 
-async def test_deadline(stub: chat_pb2_grpc.ChatServiceStub) -> None:
+async def test_deadline(stub: chat_pb2_grpc.ChatServiceAsyncStub) -> None:
     call = stub.Chat(endless(), timeout=1.5)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await answer(call)
@@ -102,7 +103,7 @@ async def test_deadline(stub: chat_pb2_grpc.ChatServiceStub) -> None:
     await asyncio.wait_for(answer(stub.Chat(asks(model="slow", max_tokens=1))), 20)
 
 
-async def test_full(stub: chat_pb2_grpc.ChatServiceStub) -> None:
+async def test_full(stub: chat_pb2_grpc.ChatServiceAsyncStub) -> None:
     """Two slots, one waits, the fourth is refused and told when to come back."""
     running = [stub.Chat(endless()) for _ in range(2)]
     for call in running:
@@ -120,7 +121,7 @@ async def test_full(stub: chat_pb2_grpc.ChatServiceStub) -> None:
     running[1].cancel()
 
 
-async def test_draining(stub: chat_pb2_grpc.ChatServiceStub, replica: Process) -> None:
+async def test_draining(stub: chat_pb2_grpc.ChatServiceAsyncStub, replica: Process) -> None:
     running = asyncio.create_task(answer(stub.Chat(asks(model="slow", max_tokens=60, ignore_end=True))))
     await asyncio.sleep(0.5)
     replica.popen.terminate()
@@ -133,7 +134,7 @@ async def test_draining(stub: chat_pb2_grpc.ChatServiceStub, replica: Process) -
     assert await asyncio.to_thread(replica.popen.wait, 30) == 0
 
 
-async def test_killed(stub: chat_pb2_grpc.ChatServiceStub, replica: Process) -> None:
+async def test_killed(stub: chat_pb2_grpc.ChatServiceAsyncStub, replica: Process) -> None:
     call = stub.Chat(endless())
     await call.read()
     workers = [*replica.workers("slow"), *replica.workers("starter-chat")]
@@ -145,7 +146,7 @@ async def test_killed(stub: chat_pb2_grpc.ChatServiceStub, replica: Process) -> 
     eventually(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in workers))
 
 
-async def test_wrong_requests_are_told_what_is_wrong(stub: chat_pb2_grpc.ChatServiceStub) -> None:
+async def test_wrong_requests_are_told_what_is_wrong(stub: chat_pb2_grpc.ChatServiceAsyncStub) -> None:
     wrong = {
         "MODEL_NOT_FOUND": asks(model="nope"),
         "INVALID_ARGUMENT": asks(model=""),

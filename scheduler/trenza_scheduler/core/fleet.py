@@ -37,9 +37,7 @@ class Replica:
 
         A report and a lease may cross on the way, so that what one report alone has too much is no load yet.
         """
-        extra = {
-            name: max(0, model.slots_used - leased.get(name, 0)) for name, model in self.report.models.items()
-        }
+        extra = {name: max(0, model.slots_used - leased.get(name, 0)) for name, model in self.report.models.items()}
         self.foreign = {name: min(slots, self._foreign_before.get(name, 0)) for name, slots in extra.items()}
         self._foreign_before = extra
 

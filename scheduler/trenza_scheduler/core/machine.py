@@ -177,7 +177,9 @@ class Machine:
         waiting = self.queue.leave(stream, request_id)
         if waiting is not None:
             self.stories.ended(request_id, now_s, State.CANCELLED)
-            yield from self._dispatch(now_s, rng)  # it may have kept a smaller one waiting, or another model from loading
+            yield from self._dispatch(
+                now_s, rng
+            )  # it may have kept a smaller one waiting, or another model from loading
 
     def _release(self, event: LeaseReleased, now_s: float, rng: Random) -> Iterator[Action]:
         lease = self.fleet.leases.get(event.lease_id)

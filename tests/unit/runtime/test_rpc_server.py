@@ -191,7 +191,8 @@ async def test_health_can_be_set_and_watched() -> None:
 
 async def test_reflection_names_the_services() -> None:
     async with Served() as served:
-        stub = reflection_pb2_grpc.ServerReflectionStub(served.channel)
+        channel: Any = served.channel  # the stub's types know synchronous channels only
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         call = stub.ServerReflectionInfo()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         names = {service.name for service in (await call.read()).list_services_response.service}

@@ -26,7 +26,9 @@ def choose(ticket: Ticket, replicas: Sequence[ReplicaView], rng: Random) -> Choi
     """Filters, scores and picks; ties are broken at random, so that equals share the work."""
     judged = [(_judge(ticket, replica), replica) for replica in replicas]
     fit = [(candidate, replica) for candidate, replica in judged if not candidate.ruled_out_by]
-    ordered = sorted((candidate for candidate, _ in judged), key=lambda c: (bool(c.ruled_out_by), -c.score, c.replica_id))
+    ordered = sorted(
+        (candidate for candidate, _ in judged), key=lambda c: (bool(c.ruled_out_by), -c.score, c.replica_id)
+    )
     if not fit:
         return Choice(None, tuple(ordered))
     best = max(candidate.score for candidate, _ in fit)
