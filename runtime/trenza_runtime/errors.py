@@ -13,9 +13,10 @@ from grpc_status import rpc_status
 
 DOMAIN = "trenza"
 _MAX_MESSAGE_BYTES = 1000
-_MAX_DETAILS = 16
+_MAX_DETAILS = 8
 _MAX_DETAIL_BYTES = 128
-"""A status travels as HTTP/2 headers, the message in two of them; peers refuse more than 8 KiB of headers together."""
+"""A status travels as HTTP/2 headers, the message in two of them, once with three bytes for each that is not ASCII and once, like
+the details, in base64. Peers refuse more than 16 KiB of headers together, and from 8 KiB on the more of them at random."""
 
 
 class Reason(StrEnum):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -115,7 +117,9 @@ async def test_a_fault_that_says_too_much_is_cut_to_what_headers_can_carry() -> 
     fault = from_rpc_error(caught.value)
     assert (fault.code, fault.reason) == (grpc.StatusCode.INTERNAL, "X")
     assert 900 < len(fault.message.encode()) <= 1000
-    assert len(fault.details) <= 16
+    assert len(fault.details) <= 8
+    (status,) = [value for key, value in caught.value.trailing_metadata() or () if key == "grpc-status-details-bin"]
+    assert len(b64encode(bytes(status))) + len(quote(caught.value.details() or "")) < 8000
 
 
 async def test_a_bug_tells_the_client_nothing_about_itself() -> None:
