@@ -18,8 +18,8 @@ help: ## this list
 run: install ## install, build and start the mesh on loopback; Ctrl-C stops it
 	@exec $(BIN)/trenza up
 
-test: install-dev ## install what tests need and run them
-	$(BIN)/python -m pytest
+test: install-dev ## install what tests need and run them; ARGS=… for pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 check: install-dev ## linters, types, the contract and the rules of the house
 	$(BIN)/ruff check .

@@ -71,7 +71,7 @@ def make_environment() -> None:
         except ImportError:
             fail("this Python cannot make virtual environments; on Debian: apt-get install python3-venv")
         print(f"  virtual environment of Python {sys.version.split()[0]}", flush=True)
-        venv.create(VENV, with_pip=True, clear=VENV.exists())
+        venv.create(VENV, with_pip=True, clear=VENV.exists(), symlinks=True)
     pip("pip and what builds packages", "--upgrade", *BUILD_TOOLS)
 
 
