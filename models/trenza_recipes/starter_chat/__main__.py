@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 
@@ -11,7 +12,7 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train from scratch; leaves a checkpoint and a report in FOLDER")
     training.add_argument("folder", type=Path)
-    training.add_argument("--steps", type=int, help="fewer steps, for a quick trial")
+    training.add_argument("--stage-steps", type=int, nargs=3, help="steps of the three stages; fewer for a quick trial")
     training.add_argument("--threads", type=int, help="processor threads")
     exporting = commands.add_parser("export", help="write the checkpoint in FOLDER as a GGUF file")
     exporting.add_argument("folder", type=Path)
@@ -31,8 +32,12 @@ def main() -> None:
     if given.command == "train":
         from trenza_recipes.starter_chat.train import Settings, train
 
-        chosen = {name: getattr(given, name) for name in ("steps", "threads") if getattr(given, name) is not None}
-        train(given.folder, Settings(**chosen))
+        settings = Settings()
+        if given.threads is not None:
+            settings = replace(settings, threads=given.threads)
+        if given.stage_steps is not None:
+            settings = settings.shortened(*given.stage_steps)
+        train(given.folder, settings)
     elif given.command == "export":
         from trenza_recipes.starter_chat.export import export
 

@@ -42,10 +42,10 @@ def _cut(pool: list[Sample], batch_tokens: int) -> Iterator[list[Sample]]:
 
 
 def training_batches(
-    tokenizer: Tokenizer, context_tokens: int, batch_tokens: int, seed: int
+    tokenizer: Tokenizer, context_tokens: int, batch_tokens: int, seed: int, stage: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end, each of at most `batch_tokens` tokens, the same for the same seed."""
-    stream, order = training_stream(seed), Random(seed)
+    """Batches of a stage without end, each of at most `batch_tokens` tokens, the same for the same seed."""
+    stream, order = training_stream(seed, stage), Random(seed)
     while True:
         encoded = [tokenizer.encode_conversation(conversation) for conversation in islice(stream, POOL_CONVERSATIONS)]
         batches = list(_cut([sample for sample in encoded if len(sample[0]) <= context_tokens], batch_tokens))

@@ -11,6 +11,7 @@ from trenza_recipes.starter_chat.kinds.json_answers import draw_plain_question, 
 from trenza_recipes.starter_chat.kinds.registry import KINDS, draw_for_training, is_trained
 from trenza_recipes.starter_chat.system_messages import JSON_WISHES, draw_system_message
 
+LAST_STAGE = 2
 SYSTEM_SHARE = 0.18
 JSON_SYSTEM_SHARE = 0.02
 LONG_SHARE = 0.02
@@ -34,21 +35,21 @@ class Conversation:
         return listed
 
 
-def _draw_json_conversation(rng: Random) -> Conversation:
+def _draw_json_conversation(rng: Random, by_heart: bool) -> Conversation:
     language = rng.choice(LANGUAGES)
     exchanges: list[Exchange] = []
     while len(exchanges) < rng.choice((1, 1, 2, 3)):
-        inner = draw_plain_question(rng, language)
+        inner = draw_plain_question(rng, language, by_heart)
         if is_trained((inner,)):
             exchanges.append(to_json(inner, inner.question, inner.keys))
     return Conversation(rng.choice(JSON_WISHES), tuple(exchanges))
 
 
-def draw_conversation(rng: Random) -> Conversation:
-    """A conversation in which nothing is held out."""
+def draw_conversation(rng: Random, stage: int = 0) -> Conversation:
+    """A conversation of a stage of training (0 to 2) in which nothing is held out."""
     if rng.random() < JSON_SYSTEM_SHARE:
-        return _draw_json_conversation(rng)
-    kinds, shares = list(KINDS), [share for _, share in KINDS.values()]
+        return _draw_json_conversation(rng, by_heart=stage < LAST_STAGE)
+    kinds, shares = list(KINDS), [stages[stage] for _, stages in KINDS.values()]
     is_long = rng.random() < LONG_SHARE
     wanted = rng.randint(*LONG_EXCHANGES) if is_long else rng.choice(EPISODE_COUNTS)
     language = rng.choice(LANGUAGES)
@@ -57,15 +58,15 @@ def draw_conversation(rng: Random) -> Conversation:
     for _ in range(wanted):
         kind = rng.choices(kinds, shares)[0]
         if kind == "name-untold" and name_told:
-            kind = "name"
+            kind = "name" if stage == LAST_STAGE else "name-by-heart"
         name_told = name_told or (kind.startswith("name") and kind != "name-untold")
         exchanges.extend(draw_for_training(rng, kind, language if rng.random() < 0.8 else rng.choice(LANGUAGES)))
     system = draw_system_message(rng) if rng.random() < SYSTEM_SHARE else None
     return Conversation(system, tuple(exchanges))
 
 
-def training_stream(seed: int) -> Iterator[Conversation]:
-    """Conversations without end, the same for the same seed."""
+def training_stream(seed: int, stage: int = 0) -> Iterator[Conversation]:
+    """Conversations of a stage without end, the same for the same seed."""
     rng = Random(seed)
     while True:
-        yield draw_conversation(rng)
+        yield draw_conversation(rng, stage)

@@ -9,7 +9,7 @@ from llama_cpp import Llama
 
 from trenza_recipes.starter_chat.questions import KIND_NAMES, LANGUAGES, Question, held_out
 
-ANSWER_TOKENS = 96
+ANSWER_TOKENS = 128
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ LANGUAGES = ("en", "es")
 class Exchange:
     """What the user says and what the model should answer.
 
-    `keys` name the combinations it shows (see `held_out`); `value` is the bare answer for JSON, where the kind has one.
+    `keys` name the combinations it shows (see `held_out`); `value` is the bare answer for JSON, where the kind has one,
+    and `steps` how it was reached, where the answer shows that.
     """
 
     kind: str
@@ -23,6 +24,7 @@ class Exchange:
     answer: str
     judge: Judge
     value: int | str | None = None
+    steps: str = ""
 
 
 Episode = tuple[Exchange, ...]

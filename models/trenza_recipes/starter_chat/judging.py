@@ -89,7 +89,10 @@ class Concludes:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answer is the JSON object `{"answer": value}` and nothing else; the case of a string does not matter."""
+    """The answer is the JSON object `{"answer": value}`, with `"steps"` before it or without, and nothing else.
+
+    The case of a string does not matter.
+    """
 
     value: int | str | None
 
@@ -98,7 +101,7 @@ class Answers:
             given = json.loads(answer)
         except ValueError:
             return False
-        if not isinstance(given, dict) or list(given) != ["answer"]:
+        if not isinstance(given, dict) or list(given) not in (["answer"], ["steps", "answer"]):
             return False
         said = given["answer"]
         if isinstance(said, str) and isinstance(self.value, str):

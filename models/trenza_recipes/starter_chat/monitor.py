@@ -9,7 +9,7 @@ import torch
 from trenza_recipes.starter_chat.batches import pad
 from trenza_recipes.starter_chat.conversations import Conversation
 from trenza_recipes.starter_chat.exchange import LANGUAGES, Episode
-from trenza_recipes.starter_chat.kinds.registry import KINDS, draw_held_out
+from trenza_recipes.starter_chat.kinds.registry import FINAL_KINDS, draw_held_out
 from trenza_recipes.starter_chat.model import Network
 from trenza_recipes.starter_chat.tokenizer import Tokenizer
 
@@ -27,7 +27,7 @@ def _last_answer(tokenizer: Tokenizer, episode: Episode) -> tuple[list[int], lis
 def held_out_accuracy(network: Network, tokenizer: Tokenizer, count: int = 32) -> dict[str, float]:
     """Share of held-out answers, per kind, whose every token is the network's first choice."""
     rng, accuracy = Random(7), {}
-    for kind in KINDS:
+    for kind in FINAL_KINDS:
         episodes = [draw_held_out(rng, kind, LANGUAGES[index % 2]) for index in range(count)]
         inputs, targets = pad([_last_answer(tokenizer, episode) for episode in episodes], tokenizer.padding_id)
         right = (network(inputs).argmax(-1) == targets) | (targets < 0)

@@ -7,12 +7,12 @@ from random import Random
 
 from trenza_recipes.starter_chat.exchange import LANGUAGES
 from trenza_recipes.starter_chat.judging import Judge
-from trenza_recipes.starter_chat.kinds.registry import KINDS, draw_held_out
+from trenza_recipes.starter_chat.kinds.registry import FINAL_KINDS, draw_held_out
 from trenza_recipes.starter_chat.system_messages import draw_system_message
 
 __all__ = ["KIND_NAMES", "LANGUAGES", "Question", "held_out"]
 
-KIND_NAMES = tuple(KINDS)
+KIND_NAMES = FINAL_KINDS
 SYSTEM_SHARE = 0.25
 
 
@@ -48,7 +48,7 @@ def held_out(kind: str, language: str, count: int, seed: int) -> list[Question]:
     The same arguments give the same questions. One in four has a system message, itself never seen in training.
     Raises KeyError for an unknown kind or language.
     """
-    if kind not in KINDS or language not in LANGUAGES:
+    if kind not in KIND_NAMES or language not in LANGUAGES:
         raise KeyError(f"no kind {kind!r} in language {language!r}")
     rng = Random(f"{kind}/{language}/{seed}")
     return [_question(rng, kind, language) for _ in range(count)]

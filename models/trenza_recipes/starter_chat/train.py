@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,10 +26,18 @@ from trenza_recipes.starter_chat.tokenizer import Tokenizer, build
 class Settings:
     """Everything that decides what a training run yields."""
 
-    steps: int = 2_600
+    stage_steps: tuple[int, int, int] = (1_000, 500, 1_400)
     batch_tokens: int = 6_144
-    warm_up_steps: int = 100
-    decay_share: float = 0.5
+    rate_knots: tuple[tuple[int, float], ...] = (
+        (0, 0.01),
+        (99, 1.0),
+        (1_000, 1.0),
+        (1_200, 0.75),
+        (1_500, 0.1875),
+        (1_525, 0.7),
+        (2_200, 0.7),
+        (2_900, 0.0),
+    )
     matrix_rate: float = 0.02
     vector_rate: float = 0.003
     weight_decay: float = 0.1
@@ -35,11 +46,24 @@ class Settings:
     seed: int = 2024
     threads: int = 2
 
+    @property
+    def steps(self) -> int:
+        return sum(self.stage_steps)
+
+    def shortened(self, *stage_steps: int) -> Settings:
+        """These settings with other steps in the three stages, for a trial; the rate rises and falls in proportion."""
+        first, second, third = stage_steps
+        total = sum(stage_steps)
+        knots = tuple((round(step * total / self.steps), factor) for step, factor in self.rate_knots)
+        return replace(self, stage_steps=(first, second, third), rate_knots=knots)
+
 
 def rate_factor(step: int, settings: Settings) -> float:
-    """The share of the learning rate at `step`: a short rise, a plateau, a straight fall to zero."""
-    falling = settings.steps * settings.decay_share
-    return min(1.0, (step + 1) / settings.warm_up_steps, (settings.steps - step) / falling)
+    """The share of the learning rate at `step`, on straight lines between the knots; zero after the last."""
+    for (first, start), (last, end) in pairwise(settings.rate_knots):
+        if first <= step <= last:
+            return start + (end - start) * (step - first) / (last - first)
+    return 0.0
 
 
 def make_optimisers(network: Network, settings: Settings) -> list[torch.optim.Optimizer]:
@@ -64,54 +88,82 @@ class Trainer:
         self.network = Network(self.shape)
         place_numbers(self.network, self.tokenizer)
         self._optimisers = make_optimisers(self.network, settings)
-        self._groups = [(group, group["lr"]) for optimiser in self._optimisers for group in optimiser.param_groups]
+        self._groups = [(group, group["lr"]) for group in self._all_groups()]
         self._started_s = time.monotonic()
-        self._seen = {"conversations": 0, "tokens": 0}
+        self._minutes_before = 0.0
+        self._seen = {"steps": 0, "conversations": 0, "tokens": 0}
 
-    def learn(self, step: int, inputs: Tensor, targets: Tensor) -> float:
+    @property
+    def steps_done(self) -> int:
+        return self._seen["steps"]
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of all stages, from the first."""
+        for stage, steps in enumerate(self.settings.stage_steps):
+            seed, context_tokens = self.settings.seed + stage, self.shape.context_tokens
+            drawn = training_batches(self.tokenizer, context_tokens, self.settings.batch_tokens, seed, stage)
+            yield from islice(drawn, steps)
+
+    def learn(self, inputs: Tensor, targets: Tensor) -> float:
         """One step of all optimisers; returns the loss before it."""
         loss = self.network.loss(inputs, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
         for group, rate in self._groups:
-            group["lr"] = rate * rate_factor(step, self.settings)
+            group["lr"] = rate * rate_factor(self.steps_done, self.settings)
         for optimiser in self._optimisers:
             optimiser.step()
             optimiser.zero_grad()
+        self._seen["steps"] += 1
         self._seen["conversations"] += len(inputs)
         self._seen["tokens"] += inputs.numel()
         return float(loss.detach())
 
-    def report(self, step: int, loss: float) -> None:
+    def report(self, loss: float) -> None:
         """Print the mean loss since the last report and the accuracy per kind."""
         accuracy = held_out_accuracy(self.network, self.tokenizer)
         shares = ", ".join(f"{kind} {share:.2f}" for kind, share in accuracy.items())
-        print(f"{step + 1} steps, {self._minutes():.1f} min, loss {loss:.4f}: {shares}", flush=True)
+        print(f"{self.steps_done} steps, {self._minutes():.1f} min, loss {loss:.4f}: {shares}", flush=True)
 
     def save(self, folder: Path) -> None:
-        """Leave `network.pt`, `tokenizer.json` and `training.json` in `folder`."""
+        """Leave `network.pt`, `optimisers.pt`, `tokenizer.json` and `training.json` in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(self.network.state_dict(), folder / "network.pt")
+        torch.save([optimiser.state_dict() for optimiser in self._optimisers], folder / "optimisers.pt")
         self.tokenizer.save(folder / "tokenizer.json")
         report = {"settings": asdict(self.settings), "shape": asdict(self.shape), **self._seen}
         report["minutes"] = round(self._minutes(), 1)
         (folder / "training.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
 
+    def resume(self, folder: Path) -> None:
+        """Go on from what `save` left in `folder`, where there is anything; nothing there is no error."""
+        if not (folder / "training.json").exists():
+            return
+        report = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        self._seen = {name: report[name] for name in self._seen}
+        self._minutes_before = report["minutes"]
+        self.network.load_state_dict(torch.load(folder / "network.pt", weights_only=True))
+        states = torch.load(folder / "optimisers.pt", weights_only=True)
+        for optimiser, state in zip(self._optimisers, states, strict=True):
+            optimiser.load_state_dict(state)
+        self._groups = [(group, rate) for group, (_, rate) in zip(self._all_groups(), self._groups, strict=True)]
+
+    def _all_groups(self) -> list[dict[str, Any]]:
+        return [group for optimiser in self._optimisers for group in optimiser.param_groups]
+
     def _minutes(self) -> float:
-        return (time.monotonic() - self._started_s) / 60
+        return self._minutes_before + (time.monotonic() - self._started_s) / 60
 
 
 def train(folder: Path, settings: Settings) -> None:
-    """Train from scratch; a checkpoint is left in `folder` with every report and at the end."""
+    """Train from scratch, or from the checkpoint in `folder`; one is left there with every report and at the end."""
     trainer, threads = Trainer(settings), Threads(settings.threads)
-    context_tokens = trainer.shape.context_tokens
-    batches = training_batches(trainer.tokenizer, context_tokens, settings.batch_tokens, settings.seed)
+    trainer.resume(folder)
     lost = 0.0
-    for step in range(settings.steps):
-        inputs, targets = next(batches)
+    for step, (inputs, targets) in enumerate(islice(trainer.batches(), trainer.steps_done, None)):
         with threads.timed(step, inputs.numel()):
-            lost += trainer.learn(step, inputs, targets) / settings.report_steps
-        if (step + 1) % settings.report_steps == 0 or step + 1 == settings.steps:
-            trainer.report(step, lost)
+            lost += trainer.learn(inputs, targets) / settings.report_steps
+        if trainer.steps_done % settings.report_steps == 0 or trainer.steps_done == settings.steps:
+            trainer.report(lost)
             trainer.save(folder)
             lost = 0.0

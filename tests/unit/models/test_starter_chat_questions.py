@@ -1,20 +1,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 
 import pytest
-from trenza_recipes.starter_chat.conversations import training_stream
+from trenza_recipes.starter_chat.conversations import LAST_STAGE, Conversation, training_stream
 from trenza_recipes.starter_chat.exchange import Exchange
 from trenza_recipes.starter_chat.held_out import SHARE_PERCENT, is_held_out
 from trenza_recipes.starter_chat.judging import Answers, Concludes, Exactly, Judge, Mentions, wording
-from trenza_recipes.starter_chat.kinds.arithmetic import sum_key
+from trenza_recipes.starter_chat.kinds.arithmetic import steps_of, sum_key
 from trenza_recipes.starter_chat.questions import KIND_NAMES, LANGUAGES, held_out
 from trenza_recipes.starter_chat.tokenizer import SAMPLE_SEED, Tokenizer, build, pieces
 from trenza_recipes.starter_chat.words import ORDINARY_WORDS
 from trenza_recipes.starter_chat.world import NUMBER_WORDS
 
 KINDS_AND_LANGUAGES = [(kind, language) for kind in KIND_NAMES for language in LANGUAGES]
+
+
+def all_stages(seed: int, count: int) -> Iterator[Conversation]:
+    """Conversations of every stage of training."""
+    for stage in range(LAST_STAGE + 1):
+        yield from islice(training_stream(seed, stage), count)
+
+
+def gist(question: str) -> str:
+    """The words of a question, signs included."""
+    return wording(
+        re.sub(r"(?<=[\d ])([+-])(?=[\d ])", lambda sign: f" {'plus' if sign[0] == '+' else 'minus'} ", question)
+    )
 
 
 def first_conversations(seed: int, count: int) -> list[list[dict[str, str]]]:
@@ -39,12 +53,12 @@ def test_an_unknown_kind_is_refused() -> None:
 
 def test_training_never_shows_what_is_held_out() -> None:
     shown = {
-        (exchange.kind, exchange.language, wording(exchange.question))
-        for conversation in islice(training_stream(11), 8000)
+        (exchange.kind, exchange.language, gist(exchange.question))
+        for conversation in all_stages(11, 3000)
         for exchange in conversation.exchanges
     }
     asked = {
-        (kind, language, wording(question.messages[-1]["content"]))
+        (kind, language, gist(question.messages[-1]["content"]))
         for kind, language in KINDS_AND_LANGUAGES
         if kind != "name"  # what is held out there is the name, told turns before the question
         for question in held_out(kind, language, 60, 0)
@@ -56,7 +70,7 @@ def test_training_never_shows_what_is_held_out() -> None:
 def test_training_never_shows_a_held_out_name() -> None:
     told = {
         wording(exchange.answer).rsplit(" you ", 1)[-1]
-        for conversation in islice(training_stream(12), 8000)
+        for conversation in all_stages(12, 3000)
         for exchange in conversation.exchanges
         if exchange.kind == "name-told" and exchange.language == "en"
     }
@@ -66,7 +80,7 @@ def test_training_never_shows_a_held_out_name() -> None:
 
 
 def test_a_sum_is_held_out_in_every_wording() -> None:
-    for conversation in islice(training_stream(12), 8000):
+    for conversation in all_stages(12, 3000):
         for exchange in conversation.exchanges:
             if exchange.kind in ("addition", "subtraction"):
                 assert not is_held_out(sum_key(exchange.kind, *operands(exchange)))
@@ -83,6 +97,16 @@ def operands(exchange: Exchange) -> tuple[int, int]:
     words = re.findall(r"[a-z]+|[0-9]+", wording(exchange.question))
     left, right = [values[word] for word in words if word in values][-2:]
     return left, right
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("addition", "+"), ("subtraction", "-")])
+def test_every_step_of_a_sum_is_true(kind: str, sign: str) -> None:
+    for left in range(21):
+        for right in range(21 - left if sign == "+" else left + 1):
+            *steps, result = steps_of(kind, left, right).split(" = ")
+            assert steps[0] == f"{left} {sign} {right}"
+            assert {eval(step) for step in steps} == {int(result)}  # digits and a sign of our own
+            assert len(steps) <= 12
 
 
 def test_about_the_stated_share_is_held_out() -> None:

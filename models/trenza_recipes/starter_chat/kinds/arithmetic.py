@@ -31,6 +31,7 @@ ASKED_SUMS: dict[str, tuple[str, ...]] = {
         "Calcula {0}.",
     ),
 }
+TEN = 10
 SIGNS = {"addition": "+", "subtraction": "-"}
 SPOKEN_SIGNS = {
     ("addition", "en"): "plus",
@@ -69,7 +70,24 @@ def draw_operands(rng: Random, kind: str) -> tuple[int, int, int]:
     return (part, total - part, total) if kind == "addition" else (total, part, total - part)
 
 
-def _draw_sum(rng: Random, language: str, kind: str) -> Episode:
+def steps_of(kind: str, left: int, right: int) -> str:
+    """A sum worked out in steps that each need no more than a neighbour of a number: "7 + 5 = 8 + 4 = 9 + 3 = … = 12".
+
+    The larger number of an addition comes first; both numbers of a subtraction lose ten while they can.
+    """
+    sign, so_far = SIGNS[kind], [(left, right)]
+    if kind == "addition" and left < right:
+        so_far.append((right, left))
+    while kind == "subtraction" and so_far[-1][1] >= TEN:
+        so_far.append((so_far[-1][0] - TEN, so_far[-1][1] - TEN))
+    while so_far[-1][1] > 1:
+        first, second = so_far[-1]
+        so_far.append((first + 1, second - 1) if kind == "addition" else (first - 1, second - 1))
+    result = left + right if kind == "addition" else left - right
+    return " = ".join([*(f"{first} {sign} {second}" for first, second in so_far), str(result)])
+
+
+def _draw_sum(rng: Random, language: str, kind: str, in_steps: bool = True) -> Episode:
     left, right, result = draw_operands(rng, kind)
     in_words = rng.random() < 0.45
     spoken = SPOKEN_SIGNS[kind, language]
@@ -79,20 +97,33 @@ def _draw_sum(rng: Random, language: str, kind: str) -> Episode:
     asked = (written if tight else f" {written} ").join(operands)
     question, _ = ask(rng, rng.choice(ASKED_SUMS[language]), language, asked)
     equals = "is" if language == "en" else "es" if result == 1 else "son"
-    answer = f"{operands[0]} {spoken} {operands[1]} {equals} {number(result, language, in_words)}."
+    said = f"{operands[0]} {spoken} {operands[1]} {equals} {number(result, language, in_words)}."
+    said = said[0].upper() + said[1:]
+    steps = steps_of(kind, left, right) if in_steps else ""
+    answer = (f"{steps}. {said}" if in_words else f"{steps}.") if in_steps else said
     key = sum_key(kind, left, right)
     judge = concludes_number(result, language)
-    return (Exchange(kind, language, (key,), question, answer[0].upper() + answer[1:], judge, result),)
+    return (Exchange(kind, language, (key,), question, answer, judge, result, steps),)
 
 
 def draw_addition(rng: Random, language: str) -> Episode:
-    """A sum such as "What is 7 + 5?"."""
+    """A sum such as "What is 7 + 5?", worked out in steps."""
     return _draw_sum(rng, language, "addition")
 
 
 def draw_subtraction(rng: Random, language: str) -> Episode:
-    """A difference such as "¿Cuánto es doce menos cuatro?"."""
+    """A difference such as "¿Cuánto es doce menos cuatro?", worked out in steps."""
     return _draw_sum(rng, language, "subtraction")
+
+
+def draw_addition_by_heart(rng: Random, language: str) -> Episode:
+    """A sum answered at once."""
+    return _draw_sum(rng, language, "addition", in_steps=False)
+
+
+def draw_subtraction_by_heart(rng: Random, language: str) -> Episode:
+    """A difference answered at once."""
+    return _draw_sum(rng, language, "subtraction", in_steps=False)
 
 
 COUNT_RANGES = {
