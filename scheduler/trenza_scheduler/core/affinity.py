@@ -1,43 +1,53 @@
-"""Who has seen what: which replica served a session last, and which beginnings of prompts. Bounded; the oldest is forgotten."""
+"""Which replica has seen a conversation, or the beginning of a prompt, last. Bounded: what was used longest ago is forgotten."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
-KeyT = TypeVar("KeyT", bound=Hashable)
+from trenza_scheduler.core.domain import ModelKey, Ticket
+
+_KeyT = TypeVar("_KeyT")
+
+Process = tuple[str, int]
+"""A replica's name and generation: what another generation has seen is gone."""
 
 
 class Affinity:
-    """A hint, never a promise: a replica may have lost its cache, and routing may have better reasons."""
+    """A hint, never a promise: a replica may have lost its cache, and routing may have better reasons.
+
+    Tenants share nothing: nobody can tell from the choice of a replica what another has asked.
+    """
 
     def __init__(self, sessions: int, prefixes: int) -> None:
-        self._most = {"session": sessions, "prefix": prefixes}
-        self._replica_of_session: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._replica_of_prefix: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._sessions: OrderedDict[tuple[ModelKey, str, str], Process] = OrderedDict()
+        self._prefixes: OrderedDict[tuple[ModelKey, str, int], Process] = OrderedDict()
+        self._most_sessions = sessions
+        self._most_prefixes = prefixes
 
-    def note(self, model: str, session_id: str, prefix_hashes: Sequence[int], replica_id: str) -> None:
+    def note(self, ticket: Ticket, process: Process) -> None:
         """Remembers that a replica got a request."""
-        if session_id:
-            _remember(self._replica_of_session, (model, session_id), replica_id, self._most["session"])
-        for prefix_hash in prefix_hashes:
-            _remember(self._replica_of_prefix, (model, prefix_hash), replica_id, self._most["prefix"])
+        if ticket.session_id:
+            _remember(self._sessions, (ticket.key, ticket.tenant, ticket.session_id), process, self._most_sessions)
+        for prefix_hash in ticket.prefix_hashes:
+            _remember(self._prefixes, (ticket.key, ticket.tenant, prefix_hash), process, self._most_prefixes)
 
-    def has_session(self, model: str, session_id: str, replica_id: str) -> bool:
-        """Whether the replica served the session's last request."""
-        return bool(session_id) and self._replica_of_session.get((model, session_id)) == replica_id
+    def session_process(self, ticket: Ticket) -> Process | None:
+        """Who served the conversation's last request."""
+        return self._sessions.get((ticket.key, ticket.tenant, ticket.session_id)) if ticket.session_id else None
 
-    def prefix_share(self, model: str, prefix_hashes: Sequence[int], replica_id: str) -> float:
-        """The longest beginning of the prompt that the replica was the last to see, 0 to 1."""
-        for length in range(len(prefix_hashes), 0, -1):
-            if self._replica_of_prefix.get((model, prefix_hashes[length - 1])) == replica_id:
-                return length / len(prefix_hashes)
-        return 0.0
+    def prefix_shares(self, ticket: Ticket) -> dict[Process, float]:
+        """By replica: the longest beginning of the prompt that it was the last to see, as a part of the whole, 0 to 1."""
+        shares: dict[Process, float] = {}
+        for length, prefix_hash in enumerate(ticket.prefix_hashes, start=1):
+            process = self._prefixes.get((ticket.key, ticket.tenant, prefix_hash))
+            if process is not None:
+                shares[process] = length / len(ticket.prefix_hashes)
+        return shares
 
 
-def _remember(memory: OrderedDict[KeyT, str], key: KeyT, replica_id: str, most: int) -> None:
-    memory[key] = replica_id
+def _remember(memory: OrderedDict[_KeyT, Process], key: _KeyT, process: Process, most: int) -> None:
+    memory[key] = process
     memory.move_to_end(key)
     while len(memory) > most:
         memory.popitem(last=False)

@@ -2,378 +2,365 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from random import Random
 
-from trenza_scheduler.core.affinity import Affinity
-from trenza_scheduler.core.domain import (
+from trenza_scheduler.core import refusals
+from trenza_scheduler.core.actions import (
     Action,
-    Event,
-    GatewayClosed,
-    GatewayOpened,
-    Grant,
-    Health,
-    Lease,
-    LeaseReleased,
-    Limits,
-    Load,
-    Priority,
+    CutGateway,
+    CutReplica,
     PushSnapshot,
     QueueUpdate,
-    Reason,
     Refuse,
+    ReplicaChanged,
+)
+from trenza_scheduler.core.domain import Health, Lease, Load, ModelKey, Outcome, Reason, Ticket
+from trenza_scheduler.core.events import (
+    Event,
+    FromGateway,
+    FromReplica,
+    GatewayClosed,
+    GatewayOpened,
+    LeaseReleased,
     ReplicaBeat,
     ReplicaLeft,
     ReplicaStreamLost,
     ShutDown,
     Tick,
-    Ticket,
     TicketArrived,
     TicketCancelled,
 )
-from trenza_scheduler.core.fleet import Fleet, Replica
+from trenza_scheduler.core.figures import Figures, figures
+from trenza_scheduler.core.leases import LeaseBook
+from trenza_scheduler.core.limits import Limits
+from trenza_scheduler.core.membership import Hearing, Member, Membership
+from trenza_scheduler.core.pace import Pace
+from trenza_scheduler.core.placing import Placer
 from trenza_scheduler.core.queue import Queue, Waiting
-from trenza_scheduler.core.routing.filters import FILTERS
-from trenza_scheduler.core.routing.pick import Choice, choose
-from trenza_scheduler.core.routing.views import ReplicaView
-from trenza_scheduler.core.stories import State, Stories
+from trenza_scheduler.core.rooms import foreign_slots
+from trenza_scheduler.core.stories import State, Story
 
-_SERVICE_S_AT_FIRST = 5.0
-_SERVICE_WEIGHT = 0.1
-_RETRY_S = (1.0, 60.0)
-
-_WAITING_FOR = {
-    "model": "a replica that serves the model",
-    "health": "a replica that is not suspect or draining",
-    "excluded": "another replica than those that failed",
-    "room": "a free slot",
-    "swap": "those who wait for a model that is loaded",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCount:
-    """Slots of one model over the fleet: what is asked for (running and waiting), and what there is."""
-
-    modality: int
-    running_slots: int
-    waiting_slots: int
-    capacity_slots: int
+_NEVER = float("inf")
 
 
 class Machine:
     """All that the scheduler knows. Has one owner, who passes events in order and carries out what comes back.
 
-    `epoch` names this life of the scheduler; `started_s` is the clock's value at its beginning.
+    `epoch` names this life of the scheduler; `started_s` is the clock's value at its beginning. The owner has to pass a Tick at
+    `wake_s`, and may pass one whenever it likes.
     """
 
     def __init__(self, limits: Limits, epoch: str, started_s: float) -> None:
-        self.fleet = Fleet(limits)
+        self.membership = Membership(limits)
+        self.leases = LeaseBook(limits.lease_echo_s)
         self.queue = Queue()
-        self.stories = Stories(limits.remembered_stories)
         self.settled = False
+        self.wake_s = started_s + limits.settle_s
         self._limits = limits
-        self._epoch = epoch
-        self._settles_s = started_s + limits.settle_intervals * limits.heartbeat_interval_s
-        self._affinity = Affinity(limits.remembered_sessions, limits.remembered_prefixes)
-        self._streams: dict[str, str] = {}
-        self._leases_granted = 0
-        self._service_s: dict[str, float] = {}
-        self._health: dict[str, Health] = {}
+        self._settles_s = started_s + limits.settle_s
+        self._placer = Placer(limits, epoch, self.membership, self.leases, self.queue)
+        self._pace = Pace()
+        self._gateways: dict[str, str] = {}
+        self._positions_due_s = started_s
+        self._positions_stale: dict[ModelKey, None] = {}
         self._closing = False
 
     def apply(self, event: Event, now_s: float, rng: Random) -> list[Action]:
         """Takes in an event and returns what is to be done about it, in this order."""
+        actions = list(self._handle(event, now_s))
+        for grant in self._placer.run(now_s, rng):
+            actions.append(grant)
+            self._positions_stale[grant.lease.key] = None
+        if isinstance(event, TicketArrived):
+            actions += self._welcome(event.ticket)
+        elif isinstance(event, Tick) and self._positions_stale and now_s >= self._positions_due_s:
+            actions += self._tell_positions(now_s)
+        self._set_wake(event, now_s)
+        return actions
+
+    def figures(self) -> Figures:
+        """Everything in numbers."""
+        return figures(self.membership, self.leases, self.queue)
+
+    def story(self, request_id: str, now_s: float) -> Story | None:
+        """What became of a request, or what it waits for; None where it is not remembered."""
+        for waiting in self.queue.all():
+            if waiting.ticket.request_id == request_id:
+                waiting_for, candidates = self._placer.explain(waiting, now_s)
+                waited_s = now_s - waiting.arrived_s
+                return Story(request_id, State.WAITING, waited_s, waiting_for=waiting_for, candidates=candidates)
+        return self._placer.stories.get(request_id)
+
+    def _handle(self, event: Event, now_s: float) -> Iterator[Action]:
         match event:
-            case TicketArrived(ticket):
-                return list(self._arrive(ticket, now_s, rng))
-            case LeaseReleased():
-                return list(self._release(event, now_s, rng))
-            case TicketCancelled(stream, request_id):
-                return list(self._cancel(stream, request_id, now_s, rng))
-            case ReplicaBeat(stream, report):
-                changed = self.fleet.beat(stream, report, now_s)
-                self._health[report.replica_id] = self.fleet.replicas[report.replica_id].health(now_s, self._limits)
-                news: list[Action] = [PushSnapshot()] if changed else []
-                return [*news, *self._dispatch(now_s, rng)]
-            case ReplicaStreamLost(stream, replica_id):
-                return list(self._lose(stream, replica_id))
-            case ReplicaLeft(replica_id):
-                self._health.pop(replica_id, None)
-                return [PushSnapshot()] if self.fleet.remove(replica_id, now_s) else []
-            case GatewayOpened():
-                return list(self._open(event, now_s, rng))
-            case GatewayClosed(stream):
-                return list(self._close(stream, now_s, rng))
+            case TicketArrived() | TicketCancelled() | LeaseReleased() | GatewayOpened() | GatewayClosed():
+                yield from self._hear_gateway(event, now_s)
+            case ReplicaBeat() | ReplicaStreamLost() | ReplicaLeft():
+                yield from self._hear_replica(event, now_s)
             case Tick():
-                return list(self._tick(now_s, rng))
+                yield from self._tick(now_s)
             case ShutDown():
                 self._closing = True
-                return [self._refuse(waiting, Reason.SHUTTING_DOWN, now_s) for waiting in list(self.queue.all())]
+                for waiting in list(self.queue.all()):
+                    yield self._evict(waiting, Reason.SHUTTING_DOWN, now_s)
 
-    def health(self, replica: Replica, now_s: float) -> Health:
-        """How a replica is."""
-        return replica.health(now_s, self._limits)
+    def _hear_gateway(self, event: FromGateway, now_s: float) -> Iterator[Action]:
+        match event:
+            case TicketArrived(ticket):
+                yield from self._arrive(ticket, now_s)
+            case TicketCancelled(stream, request_id):
+                if waiting := self.queue.find(stream, request_id):
+                    self._take_out(waiting, State.CANCELLED, now_s)
+            case LeaseReleased():
+                self._release(event, now_s)
+            case GatewayOpened():
+                yield from self._open(event, now_s)
+            case GatewayClosed(stream):
+                self._close(stream, now_s)
 
-    def replicas(self) -> Iterator[tuple[Replica, Health]]:
-        """Every replica that is not dead, and how it was at the last event."""
-        for name, replica in self.fleet.replicas.items():
-            yield replica, self._health.get(name, Health.SUSPECT)
+    def _hear_replica(self, event: FromReplica, now_s: float) -> Iterator[Action]:
+        match event:
+            case ReplicaBeat():
+                yield from self._beat(event, now_s)
+            case ReplicaStreamLost(stream, replica_id):
+                if lost := self.membership.lose(stream, replica_id, now_s):
+                    yield from self._changed(lost, "suspect")
+            case ReplicaLeft(stream, replica_id):
+                if gone := self.membership.leave(stream, replica_id, now_s):
+                    yield from self._changed(gone, "left")
 
-    def counts(self) -> dict[str, ModelCount]:
-        """Demand and capacity by model, for models that replicas have announced."""
-        running: Counter[str] = Counter()
-        waiting: Counter[str] = Counter()
-        for lease in self.fleet.leases.values():
-            running[lease.model] += lease.slots
-        for entry in self.queue.all():
-            waiting[entry.ticket.model] += entry.ticket.slots
-        capacity: Counter[str] = Counter()
-        modality: dict[str, int] = {}
-        for name, replica in self.fleet.replicas.items():
-            for model, report in replica.report.models.items():
-                modality[model] = replica.report.modality
-                usable = report.load is Load.LOADED and self._health.get(name) is Health.LIVE
-                capacity[model] += report.slots if usable else 0
-        return {
-            model: ModelCount(kind, running[model], waiting[model], capacity[model]) for model, kind in modality.items()
-        }
+    # Tickets and leases
 
-    # Tickets
-
-    def _arrive(self, ticket: Ticket, now_s: float, rng: Random) -> Iterator[Action]:
-        ticket = replace(ticket, wait_limit_s=min(ticket.wait_limit_s, self._limits.longest_wait_s))
-        key = (ticket.stream, ticket.request_id)
-        if not ticket.model or not ticket.request_id or ticket.slots < 1 or key in self.queue:
-            yield self._refusal(ticket, Reason.INVALID_TICKET)
+    def _arrive(self, ticket: Ticket, now_s: float) -> Iterator[Refuse]:
+        reason = self._refused_at_once(ticket, now_s)
+        if reason is None:
+            waiting = self.queue.join(ticket, now_s, self._limits.longest_wait_s)
+            self._placer.arrived(waiting)
+            if self.queue.line(ticket.key)[-1] is not waiting:
+                self._positions_stale[ticket.key] = None
             return
-        self.stories.begin(ticket.request_id, now_s)
-        if refused := self._refused_at_once(ticket):
-            self.stories.ended(ticket.request_id, now_s, State.REFUSED, refused.value)
-            yield self._refusal(ticket, refused)
-            return
-        waiting = self.queue.join(ticket, now_s)
-        yield from self._dispatch_line(ticket.model, now_s, rng)
-        if key not in self.queue:
-            return
-        if len(self.queue) > self._limits.queue_tickets:
-            yield self._refuse(waiting, Reason.QUEUE_FULL, now_s)
-        else:
-            yield self._tell_position(waiting)
+        if reason is not Reason.INVALID_TICKET:  # one that is wrong must not overwrite the story of the right one
+            self._placer.stories.put(Story(ticket.request_id, State.REFUSED, 0.0))
+        yield self._refusal(ticket, reason, 0.0)
 
-    def _refused_at_once(self, ticket: Ticket) -> Reason | None:
+    def _refused_at_once(self, ticket: Ticket, now_s: float) -> Reason | None:
         if self._closing:
             return Reason.SHUTTING_DOWN
-        replicas = list(self.fleet.serving(ticket.model, ticket.modality))
-        if replicas and ticket.slots > max(replica.report.models[ticket.model].slots for replica in replicas):
-            return Reason.NO_CAPACITY
-        if self.settled and not replicas and not self.fleet.knows(ticket.model, ticket.modality):
-            return Reason.MODEL_NOT_FOUND
-        return None
+        if ticket.stream not in self._gateways or ticket.slots < 1:
+            return Reason.INVALID_TICKET
+        used = self.queue.find(ticket.stream, ticket.request_id)
+        if used or self.leases.has_request(ticket.stream, ticket.request_id):
+            return Reason.INVALID_TICKET
+        return self._hopeless(ticket.key, now_s)
 
-    def _cancel(self, stream: str, request_id: str, now_s: float, rng: Random) -> Iterator[Action]:
-        waiting = self.queue.leave(stream, request_id)
-        if waiting is not None:
-            self.stories.ended(request_id, now_s, State.CANCELLED)
-            yield from self._dispatch(
-                now_s, rng
-            )  # it may have kept a smaller one waiting, or another model from loading
+    def _hopeless(self, key: ModelKey, now_s: float) -> Reason | None:
+        """Why waiting for a model makes no sense; None where it does."""
+        unserved_since_s = self.membership.unserved_since_s(key)
+        if unserved_since_s is not None:
+            return Reason.NO_CAPACITY if now_s >= unserved_since_s + self._limits.absence_wait_s else None
+        if self.membership.serving(key) or not self.settled:
+            return None
+        return Reason.MODEL_NOT_FOUND if self.membership.remembers_any else Reason.NO_CAPACITY
 
-    def _release(self, event: LeaseReleased, now_s: float, rng: Random) -> Iterator[Action]:
-        lease = self.fleet.leases.get(event.lease_id)
+    def _welcome(self, ticket: Ticket) -> Iterator[Action]:
+        """What a ticket hears at once that has just come and got no place."""
+        waiting = self.queue.find(ticket.stream, ticket.request_id)
+        if waiting is None or waiting.ticket is not ticket:
+            return
+        if len(self.queue) > self._limits.queue_tickets:
+            yield self._evict(waiting, Reason.QUEUE_FULL, waiting.arrived_s)
+        else:
+            yield self._tell_position(waiting, self.queue.position(waiting), self._working_slots(ticket.key))
+
+    def _release(self, event: LeaseReleased, now_s: float) -> None:
+        lease = self.leases.get(event.lease_id)
         if lease is None or lease.stream != event.stream:
             return
-        self.fleet.end_lease(event.lease_id)
-        self.stories.ended(lease.request_id, now_s, State.RELEASED)
-        if event.served:
-            known = self._service_s.get(lease.model, _SERVICE_S_AT_FIRST)
-            self._service_s[lease.model] = known + _SERVICE_WEIGHT * (now_s - lease.since_s - known)
-        yield from self._dispatch(now_s, rng)
+        self._end_lease(lease, now_s)
+        member = self.membership.get(lease.replica_id)
+        if member is None or member.report.generation != lease.generation:
+            return
+        if event.outcome is Outcome.COMPLETED:
+            self._pace.note(lease.key, lease.slots, now_s - lease.since_s)
+            member.pauses.pop(lease.key.name, None)
+        elif event.outcome in (Outcome.REPLICA_BUSY, Outcome.REPLICA_FAILED):
+            self.membership.pause(member, lease.key.name, now_s, self._limits.first_pause_s)
 
-    # Gateways and replicas
+    def _end_lease(self, lease: Lease, now_s: float) -> None:
+        self.leases.end(lease.lease_id, now_s)
+        self._placer.stories.released(lease.request_id)
+        self._placer.touch(lease.key)
 
-    def _open(self, event: GatewayOpened, now_s: float, rng: Random) -> Iterator[Action]:
+    def _take_out(self, waiting: Waiting, state: State, now_s: float) -> None:
+        """Removes a ticket from the queue that gets no place. Near the head it may have kept others behind it waiting."""
+        if self.queue.position(waiting) <= self._limits.lookahead_tickets:
+            self._placer.touch(waiting.ticket.key)
+        self.queue.leave(waiting)
+        self._placer.stories.put(Story(waiting.ticket.request_id, state, now_s - waiting.arrived_s))
+        self._positions_stale[waiting.ticket.key] = None
+
+    # Gateways
+
+    def _open(self, event: GatewayOpened, now_s: float) -> Iterator[Action]:
         """A gateway that comes back may be here before the end of its old stream is noticed: the old one is over then."""
-        for stream, gateway_id in list(self._streams.items()):
-            if gateway_id == event.gateway_id:
-                yield from self._close(stream, now_s, rng)
-        self._streams[event.stream] = event.gateway_id
+        for stream in [stream for stream, gateway_id in self._gateways.items() if gateway_id == event.gateway_id]:
+            self._close(stream, now_s)
+            yield CutGateway(stream, "A newer stream of the same gateway has taken over.")
+        self._gateways[event.stream] = event.gateway_id
         for held in event.held:
-            replica = self.fleet.replicas.get(held.replica_id)
-            self.fleet.add_lease(
-                Lease(
-                    lease_id=held.lease_id,
-                    stream=event.stream,
-                    request_id=held.request_id,
-                    replica_id=held.replica_id,
-                    model=held.model,
-                    modality=held.modality,
-                    slots=held.slots,
-                    since_s=now_s,
-                    generation=replica.report.generation if replica else None,
-                )
+            member = self.membership.get(held.replica_id)
+            lease = Lease(
+                lease_id=held.lease_id,
+                stream=event.stream,
+                request_id=held.request_id,
+                replica_id=held.replica_id,
+                key=held.key,
+                slots=held.slots,
+                since_s=now_s,
+                generation=member.report.generation if member else None,
             )
-        yield PushSnapshot()
+            if self.leases.add(lease, now_s):
+                self._placer.stories.put(Story(held.request_id, State.GRANTED, 0.0, held.replica_id))
+                if member and member.foreign.get(held.key.name):  # it was not known yet whose request that was
+                    member.foreign[held.key.name] = max(0, member.foreign[held.key.name] - held.slots)
 
-    def _close(self, stream: str, now_s: float, rng: Random) -> Iterator[Action]:
-        self._streams.pop(stream, None)
+    def _close(self, stream: str, now_s: float) -> None:
+        self._gateways.pop(stream, None)
         for waiting in self.queue.of_stream(stream):
-            self.queue.leave(stream, waiting.ticket.request_id)
-            self.stories.ended(waiting.ticket.request_id, now_s, State.CANCELLED)
-        for lease in [lease for lease in self.fleet.leases.values() if lease.stream == stream]:
-            self.fleet.end_lease(lease.lease_id)
-            self.stories.ended(lease.request_id, now_s, State.RELEASED)
-        yield from self._dispatch(now_s, rng)
+            self._take_out(waiting, State.CANCELLED, now_s)
+        for lease in self.leases.of_stream(stream):
+            self._end_lease(lease, now_s)
 
-    def _lose(self, stream: str, replica_id: str) -> Iterator[Action]:
-        replica = self.fleet.replicas.get(replica_id)
-        if replica is not None and replica.stream == stream:
-            replica.connected = False
-            self._health[replica_id] = Health.SUSPECT
+    # Replicas
+
+    def _beat(self, event: ReplicaBeat, now_s: float) -> Iterator[Action]:
+        report = event.report
+        before = self.membership.get(report.replica_id)
+        gist, foreign = _gist(before), dict(before.foreign) if before else {}
+        heard = self.membership.beat(event.stream, report, now_s)
+        if heard.hearing is Hearing.TURNED_AWAY:
+            message = f"Another process beats as {report.replica_id!r}: give every replica a name of its own."
+            yield CutReplica(event.stream, message)
+            return
+        if heard.replaced_stream is not None:
+            yield CutReplica(heard.replaced_stream, "A newer stream of the same replica has taken over.")
+        for lease in self.leases.settle_generation(report.replica_id, report.generation, now_s):
+            self._placer.stories.released(lease.request_id)
+        member = self.membership.get(report.replica_id)
+        assert member is not None
+        member.foreign = foreign_slots(member, self.leases, now_s)
+        freed = [key for key in report.model_keys() if member.foreign.get(key.name, 0) < foreign.get(key.name, 0)]
+        for key in (*heard.touched, *freed):
+            self._placer.touch(key)
+        if heard.news:
+            yield ReplicaChanged(report.replica_id, heard.news)
+        if _gist(member) != gist:
             yield PushSnapshot()
 
-    def _tick(self, now_s: float, rng: Random) -> Iterator[Action]:
+    def _changed(self, member: Member, change: str) -> Iterator[Action]:
+        for key in member.report.model_keys():
+            self._placer.touch(key)
+        yield ReplicaChanged(member.report.replica_id, change)
+        yield PushSnapshot()
+
+    # Time
+
+    def _tick(self, now_s: float) -> Iterator[Action]:
+        late_s = now_s - self.wake_s
+        if late_s > self._limits.stall_s:
+            self.membership.forgive(late_s, now_s)
         if not self.settled and now_s >= self._settles_s:
             self.settled = True
             yield PushSnapshot()
-        if self.fleet.remove_dead(now_s):
-            yield PushSnapshot()
-        health = {name: replica.health(now_s, self._limits) for name, replica in self.fleet.replicas.items()}
-        if health != self._health:
-            self._health = health
-            yield PushSnapshot()
-        for waiting in self.queue.expired(now_s):
-            yield self._refuse(waiting, self._reason_of_expiry(waiting.ticket), now_s)
-        if self.settled:
-            for waiting in [w for w in self.queue.all() if not self.fleet.knows(w.ticket.model, w.ticket.modality)]:
-                yield self._refuse(waiting, Reason.MODEL_NOT_FOUND, now_s)
-        yield from self._dispatch(now_s, rng)
-        for waiting in self.queue.all():
-            if self.queue.position(waiting) != waiting.told_position:
-                yield self._tell_position(waiting)
+        suspect, dead = self.membership.tick(now_s)
+        for member in suspect:
+            yield from self._changed(member, "suspect")
+        for member in dead:
+            yield from self._changed(member, "dead")
+        yield from self._refuse_hopeless(now_s)
+        self._placer.tick(now_s)
+        self.leases.forget_past(now_s)
+        self._pace.keep_only(set(self.membership.models()))
 
-    def _reason_of_expiry(self, ticket: Ticket) -> Reason:
-        live = any(
-            self._health.get(replica.report.replica_id) is Health.LIVE
-            for replica in self.fleet.serving(ticket.model, ticket.modality)
-        )
-        return Reason.WAIT_LIMIT_EXCEEDED if live else Reason.NO_CAPACITY
+    def _refuse_hopeless(self, now_s: float) -> Iterator[Action]:
+        for waiting in [waiting for waiting in self.queue.all() if now_s >= waiting.expires_s]:
+            yield self._evict(waiting, Reason.WAIT_LIMIT_EXCEEDED, now_s)
+        for key in self.queue.models():
+            if reason := self._hopeless(key, now_s):
+                for waiting in list(self.queue.line(key)):
+                    yield self._evict(waiting, reason, now_s)
 
-    # Dispatch
+    def _tell_positions(self, now_s: float) -> Iterator[Action]:
+        self._positions_due_s = now_s + self._limits.position_interval_s
+        for key in self._positions_stale:
+            slots = self._working_slots(key)
+            for position, waiting in enumerate(self.queue.line(key)):
+                if waiting.told_position != position:
+                    yield self._tell_position(waiting, position, slots)
+        self._positions_stale.clear()
 
-    def _dispatch(self, now_s: float, rng: Random) -> Iterator[Action]:
-        for model in self.queue.models():
-            yield from self._dispatch_line(model, now_s, rng)
+    def _set_wake(self, event: Event, now_s: float) -> None:
+        """Finds the next moment at which something is due. Between ticks it only ever comes nearer, which is cheap to follow."""
+        wakes = [self._placer.wake_s()]
+        if self._positions_stale:
+            wakes.append(max(self._positions_due_s, now_s))
+        if not self.settled:
+            wakes.append(self._settles_s)
+        match event:
+            case Tick():
+                wakes.append(self.membership.wake_s())
+                wakes += [waiting.expires_s for waiting in self.queue.all()]
+                wakes += [self._absence_ends_s(key) for key in self.queue.models()]
+                self.wake_s = _NEVER
+            case TicketArrived(ticket):
+                if waiting := self.queue.find(ticket.stream, ticket.request_id):
+                    wakes += [waiting.expires_s, self._absence_ends_s(ticket.key)]
+            case ReplicaBeat() | ReplicaLeft():
+                wakes.append(now_s + self._limits.suspect_after_s)
+                wakes.append(now_s + self._limits.absence_wait_s)
+            case _:
+                pass
+        self.wake_s = min(self.wake_s, *wakes)
 
-    def _dispatch_line(self, model: str, now_s: float, rng: Random) -> Iterator[Action]:
-        """Places the tickets for a model in their order, as far as there is room.
-
-        The first that finds none keeps those behind it waiting, or a request for many slots would wait for ever; one
-        that is only kept from replicas which failed it does not.
-        """
-        for waiting in list(self.queue.line(model)):
-            choice = choose(waiting.ticket, list(self._views(waiting, now_s)), rng)
-            if choice.replica is not None:
-                yield self._grant(waiting, choice, choice.replica, now_s)
-                continue
-            self.stories.waits(waiting.ticket.request_id, _waiting_for(choice), choice.candidates)
-            if not waiting.ticket.excluded:
-                return
-
-    def _views(self, waiting: Waiting, now_s: float) -> Iterator[ReplicaView]:
-        ticket = waiting.ticket
-        replicas = list(self.fleet.serving(ticket.model, ticket.modality))
-        live = {r.report.replica_id for r in replicas if r.health(now_s, self._limits) is Health.LIVE}
-        avoidable = ticket.excluded if live - ticket.excluded else frozenset()
-        for replica in replicas:
-            name, model = replica.report.replica_id, replica.report.models[ticket.model]
-            cold = model.load not in (Load.LOADED, Load.LOADING)
-            yield ReplicaView(
-                replica_id=name,
-                address=replica.report.address,
-                generation=replica.report.generation,
-                health=replica.health(now_s, self._limits),
-                load=model.load,
-                slots=model.slots,
-                free_slots=self.fleet.free_slots(replica, ticket.model),
-                excluded=name in avoidable,
-                keeps_others_waiting=cold and self._others_wait_for_loaded(replica, ticket.model),
-                has_session=self._affinity.has_session(ticket.model, ticket.session_id, name),
-                prefix_share=self._affinity.prefix_share(ticket.model, ticket.prefix_hashes, name),
-            )
-
-    def _others_wait_for_loaded(self, replica: Replica, model: str) -> bool:
-        """Whether tickets that are not background wait for another model that the replica has in memory."""
-        for name, report in replica.report.models.items():
-            line = self.queue.line(name)
-            if name != model and report.load is Load.LOADED and line and line[0].priority < Priority.BACKGROUND:
-                return True
-        return False
-
-    def _grant(self, waiting: Waiting, choice: Choice, replica: ReplicaView, now_s: float) -> Grant:
-        ticket = waiting.ticket
-        self.queue.leave(ticket.stream, ticket.request_id)
-        self._leases_granted += 1
-        lease = Lease(
-            lease_id=f"{self._epoch}-{self._leases_granted}",
-            stream=ticket.stream,
-            request_id=ticket.request_id,
-            replica_id=replica.replica_id,
-            model=ticket.model,
-            modality=ticket.modality,
-            slots=ticket.slots,
-            since_s=now_s,
-            generation=replica.generation,
-        )
-        self.fleet.add_lease(lease)
-        self._affinity.note(ticket.model, ticket.session_id, ticket.prefix_hashes, replica.replica_id)
-        self.stories.granted(ticket.request_id, now_s, replica.replica_id, choice.candidates)
-        is_loaded = replica.load is Load.LOADED
-        return Grant(lease, replica.address, is_loaded, now_s - waiting.arrived_s, ticket.priority)
+    def _absence_ends_s(self, key: ModelKey) -> float:
+        since_s = self.membership.unserved_since_s(key)
+        return _NEVER if since_s is None else since_s + self._limits.absence_wait_s
 
     # Answers
 
-    def _refuse(self, waiting: Waiting, reason: Reason, now_s: float) -> Refuse:
-        """Refuses a ticket that waits."""
-        self.queue.leave(waiting.ticket.stream, waiting.ticket.request_id)
-        self.stories.ended(waiting.ticket.request_id, now_s, State.REFUSED, reason.value)
-        return self._refusal(waiting.ticket, reason)
+    def _evict(self, waiting: Waiting, reason: Reason, now_s: float) -> Refuse:
+        """Refuses a ticket that is in the queue."""
+        refusal = self._refusal(waiting.ticket, reason, now_s - waiting.arrived_s)
+        self._take_out(waiting, State.REFUSED, now_s)
+        return refusal
 
-    def _refusal(self, ticket: Ticket, reason: Reason) -> Refuse:
-        final = reason in (Reason.MODEL_NOT_FOUND, Reason.INVALID_TICKET)
-        expected_s = self._expected_wait_s(ticket, len(self.queue))
-        retry_after_s = 0.0 if final else max(_RETRY_S[0], min(_RETRY_S[1], expected_s))
-        return Refuse(ticket.stream, ticket.request_id, reason, _message(ticket, reason), retry_after_s)
+    def _refusal(self, ticket: Ticket, reason: Reason, waited_s: float) -> Refuse:
+        retry_after_s = 0.0
+        if refusals.may_be_tried_again(reason):
+            turns = len(self.queue.line(ticket.key))
+            retry_after_s = self._pace.retry_after_s(ticket.key, turns, self._working_slots(ticket.key))
+        message = refusals.message(ticket, reason, waited_s, self._limits.queue_tickets)
+        return Refuse(ticket.stream, ticket.request_id, reason, message, retry_after_s)
 
-    def _tell_position(self, waiting: Waiting) -> QueueUpdate:
+    def _tell_position(self, waiting: Waiting, position: int, slots: int) -> QueueUpdate:
         ticket = waiting.ticket
-        waiting.told_position = position = self.queue.position(waiting)
-        return QueueUpdate(ticket.stream, ticket.request_id, position, self._expected_wait_s(ticket, position + 1))
+        waiting.told_position = position
+        expected_s = self._pace.expected_wait_s(ticket.key, position + 1, slots)
+        return QueueUpdate(ticket.stream, ticket.request_id, position, expected_s)
 
-    def _expected_wait_s(self, ticket: Ticket, turns: int) -> float:
-        """How long `turns` requests for a model take on all its slots together."""
-        replicas = self.fleet.serving(ticket.model, ticket.modality)
-        slots = sum(replica.report.models[ticket.model].slots for replica in replicas)
-        return turns * self._service_s.get(ticket.model, _SERVICE_S_AT_FIRST) / max(1, slots)
-
-
-def _waiting_for(choice: Choice) -> str:
-    """What the ticket waits for: whatever ruled out the replicas that came furthest."""
-    reasons = [candidate.ruled_out_by for candidate in choice.candidates]
-    furthest = max(reasons, key=list(FILTERS).index, default="model")
-    return _WAITING_FOR[furthest]
+    def _working_slots(self, key: ModelKey) -> int:
+        return sum(
+            member.report.models[key.name].slots
+            for member in self.membership.serving(key).values()
+            if member.health is Health.LIVE and member.report.models[key.name].load is Load.LOADED
+        )
 
 
-def _message(ticket: Ticket, reason: Reason) -> str:
-    """A sentence for people."""
-    model = repr(ticket.model[:128])
-    return {
-        Reason.MODEL_NOT_FOUND: f"No replica has a model {model}.",
-        Reason.NO_CAPACITY: f"No replica can serve the model {model} with {ticket.slots} slot(s) now.",
-        Reason.QUEUE_FULL: "The queue is full; the request was not let in.",
-        Reason.WAIT_LIMIT_EXCEEDED: f"The model {model} had no free slot within {ticket.wait_limit_s:g} s.",
-        Reason.SHUTTING_DOWN: "The scheduler is stopping.",
-        Reason.INVALID_TICKET: "The ticket names no model or no request, or its request is waiting already.",
-    }[reason]
+def _gist(member: Member | None) -> object:
+    """What gateways route by. Slots in use are left out: they change with every request."""
+    if member is None:
+        return None
+    report = member.report
+    models = [(name, model.load, model.slots) for name, model in report.models.items()]
+    return member.health, report.generation, report.address, report.draining, models

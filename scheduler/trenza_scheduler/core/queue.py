@@ -1,82 +1,86 @@
-"""The line of tickets: one line per model, in the order of priority class and arrival, bounded as a whole."""
+"""The lines of tickets, one per model. Who is served before whom is decided here and nowhere else."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from trenza_scheduler.core.domain import Priority, Ticket
+from trenza_scheduler.core.domain import ModelKey, Priority, Ticket
 
 
 @dataclass(slots=True, order=True)
 class Waiting:
-    """A ticket in the line; compares in the order of service."""
+    """A ticket in a line; compares in the order of service: by priority class, then by arrival."""
 
     priority: Priority
     number: int
     ticket: Ticket = field(compare=False)
     arrived_s: float = field(compare=False)
-    told_position: int | None = field(compare=False, default=None)
-
-    @property
-    def deadline_s(self) -> float:
-        """When the ticket's patience ends."""
-        return self.arrived_s + self.ticket.wait_limit_s
+    expires_s: float = field(compare=False)
+    told_position: int = field(compare=False, default=-1)
 
 
 class Queue:
-    """Waiting tickets by model. A ticket is identified by its stream and its request."""
+    """Waiting tickets. A ticket is identified by its stream and its request."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, list[Waiting]] = {}
+        self._lines: dict[ModelKey, list[Waiting]] = {}
         self._by_id: dict[tuple[str, str], Waiting] = {}
+        self._of_stream: dict[str, dict[str, Waiting]] = {}
         self._arrivals = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self._by_id
+    def models(self) -> list[ModelKey]:
+        """The models that are waited for."""
+        return list(self._lines)
 
-    def models(self) -> list[str]:
-        """The models that are waited for, the one with the most urgent and oldest ticket first."""
-        return sorted(self._lines, key=lambda model: self._lines[model][0])
+    def line(self, key: ModelKey) -> list[Waiting]:
+        """The tickets that wait for a model, next first. Not to be changed by the caller."""
+        return self._lines.get(key, [])
 
-    def line(self, model: str) -> list[Waiting]:
-        """The tickets that wait for a model, next first."""
-        return self._lines.get(model, [])
+    def first(self, key: ModelKey) -> Waiting | None:
+        """The next ticket for a model."""
+        line = self._lines.get(key)
+        return line[0] if line else None
 
-    def all(self) -> Iterator[Waiting]:
-        """Every ticket, in no order that matters."""
-        return iter(self._by_id.values())
+    def all(self) -> Iterable[Waiting]:
+        """Every ticket, in the order of arrival."""
+        return self._by_id.values()
 
-    def join(self, ticket: Ticket, now_s: float) -> Waiting:
-        """Puts a ticket behind those of its class."""
-        self._arrivals += 1
-        waiting = Waiting(ticket.priority, self._arrivals, ticket, now_s)
-        bisect.insort(self._lines.setdefault(ticket.model, []), waiting)
-        self._by_id[ticket.stream, ticket.request_id] = waiting
-        return waiting
-
-    def leave(self, stream: str, request_id: str) -> Waiting | None:
-        """Takes a ticket out; None where it is not there."""
-        waiting = self._by_id.pop((stream, request_id), None)
-        if waiting is not None:
-            line = self._lines[waiting.ticket.model]
-            del line[bisect.bisect_left(line, waiting)]
-            if not line:
-                del self._lines[waiting.ticket.model]
-        return waiting
-
-    def expired(self, now_s: float) -> list[Waiting]:
-        """Tickets whose patience has ended."""
-        return [waiting for waiting in self._by_id.values() if waiting.deadline_s <= now_s]
+    def find(self, stream: str, request_id: str) -> Waiting | None:
+        """A ticket, None where it does not wait (any more)."""
+        return self._by_id.get((stream, request_id))
 
     def of_stream(self, stream: str) -> list[Waiting]:
         """The tickets of one gateway."""
-        return [waiting for (owner, _), waiting in self._by_id.items() if owner == stream]
+        return list(self._of_stream.get(stream, {}).values())
+
+    def join(self, ticket: Ticket, now_s: float, longest_wait_s: float) -> Waiting:
+        """Puts a ticket behind those of its class."""
+        self._arrivals += 1
+        wait_s = min(ticket.wait_limit_s or longest_wait_s, longest_wait_s)
+        waiting = Waiting(ticket.priority, self._arrivals, ticket, now_s, now_s + wait_s)
+        bisect.insort(self._lines.setdefault(ticket.key, []), waiting)
+        self._by_id[ticket.stream, ticket.request_id] = waiting
+        self._of_stream.setdefault(ticket.stream, {})[ticket.request_id] = waiting
+        return waiting
+
+    def leave(self, waiting: Waiting) -> None:
+        """Takes a ticket out."""
+        ticket = waiting.ticket
+        del self._by_id[ticket.stream, ticket.request_id]
+        of_stream = self._of_stream[ticket.stream]
+        del of_stream[ticket.request_id]
+        if not of_stream:
+            del self._of_stream[ticket.stream]
+        line = self._lines[ticket.key]
+        del line[bisect.bisect_left(line, waiting)]
+        if not line:
+            del self._lines[ticket.key]
 
     def position(self, waiting: Waiting) -> int:
         """How many tickets for the same model are ahead."""
-        return bisect.bisect_left(self._lines[waiting.ticket.model], waiting)
+        return bisect.bisect_left(self._lines[waiting.ticket.key], waiting)

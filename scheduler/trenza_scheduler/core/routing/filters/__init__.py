@@ -1,0 +1,1 @@
+"""Filters: each module says in `allows` whether a replica may be chosen at all."""
