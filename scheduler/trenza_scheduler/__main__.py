@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from random import Random
 
@@ -12,7 +11,7 @@ from trenza_runtime.rpc.server import RpcServer, RpcService
 from trenza_runtime.telemetry import logs
 from trenza_runtime.telemetry.metrics import serve_metrics
 
-from trenza_scheduler.core.domain import ShutDown
+from trenza_scheduler.metrics import SchedulerMetrics
 from trenza_scheduler.owner import Owner
 from trenza_scheduler.servicer import SchedulerServicer
 from trenza_scheduler.settings import SchedulerSettings
@@ -23,21 +22,19 @@ SERVICE = "trenza.scheduler.v1.SchedulerService"
 async def main(stopping: lifecycle.Stopping) -> None:
     """Starts the parts in order, serves until told to stop. Nothing has to be saved: a new scheduler learns from the others."""
     settings = lifecycle.read_settings(SchedulerSettings)
-    metrics = serve_metrics(settings.host, settings.metrics_port)
-    owner = Owner(settings.limits(), epoch=uuid.uuid4().hex[:12], rng=Random())
-    goodbye = asyncio.Event()
-    servicer = SchedulerServicer(owner, goodbye)
-    service = RpcService(SERVICE, lambda s: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(servicer, s))
+    owner = Owner(settings.limits(), uuid.uuid4().hex[:12], Random(), SchedulerMetrics(), settings.outbox_limit)
+    servicer = SchedulerServicer(owner, settings.write_stall_s)
+    service = RpcService(
+        SERVICE, lambda server: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(servicer, server)
+    )
     server = RpcServer(settings.host, settings.grpc_port, [service])
+    metrics = serve_metrics(settings.host, settings.metrics_port)
     port = await server.start()
-    running = asyncio.create_task(owner.run())
     lifecycle.announce_ready(grpc_port=port, **({"metrics_port": metrics.port} if metrics else {}))
 
     await stopping.wait()
-    owner.apply(ShutDown())
-    goodbye.set()
+    owner.shut_down()
     await server.drain(settings.drain_s)
-    running.cancel()
     if metrics:
         metrics.close()
 

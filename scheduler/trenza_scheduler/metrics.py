@@ -2,63 +2,110 @@
 
 from __future__ import annotations
 
-from collections import Counter as Tally
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from prometheus_client import Counter, Gauge, Histogram
-from trenza.common.v1 import common_pb2
+from trenza_scheduler.core.actions import Grant, Refuse
+from trenza_scheduler.core.domain import Health, Outcome, Priority
+from trenza_scheduler.core.figures import Figures
+from trenza_scheduler.translate import MODALITIES
 
-from trenza_scheduler.core.domain import Grant, Health, Priority
-from trenza_scheduler.core.machine import Machine
+_WAITS_S = (0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
-DEMAND = Gauge("trenza_scheduler_demand_slots", "Slots asked for: running and waiting.", ["modality", "model"])
-CAPACITY = Gauge(
-    "trenza_scheduler_capacity_slots", "Slots of live replicas with the model loaded.", ["modality", "model"]
-)
-LEASES = Gauge("trenza_scheduler_leased_slots", "Slots under a lease.", ["modality", "model"])
-QUEUE = Gauge("trenza_scheduler_queue_tickets", "Tickets that wait.", ["modality", "model", "priority"])
-REPLICAS = Gauge("trenza_scheduler_replicas", "Replicas that are not dead.", ["modality", "health"])
-GRANTS = Counter("trenza_scheduler_grants", "Tickets that got a place.", ["priority"])
-REFUSALS = Counter("trenza_scheduler_refusals", "Tickets that got none.", ["reason"])
-WAIT_SECONDS = Histogram(
-    "trenza_scheduler_wait_seconds",
-    "How long tickets waited for their place.",
-    ["priority"],
-    buckets=(0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600),
-)
+Labels = tuple[str, ...]
 
 
-def granted(grant: Grant) -> None:
-    """Counts a ticket that got its place."""
-    priority = grant.priority.name.lower()
-    GRANTS.labels(priority).inc()
-    WAIT_SECONDS.labels(priority).observe(grant.waited_s)
+class SchedulerMetrics:
+    """The scheduler's part of `/metrics`."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        by_model = ("modality", "model")
+        self._demand = _Family(
+            Gauge("trenza_scheduler_demand_slots", "Slots asked for: running and waiting.", by_model, registry=registry)
+        )
+        self._capacity = _Family(
+            Gauge(
+                "trenza_scheduler_capacity_slots",
+                "Slots of live replicas with the model loaded.",
+                by_model,
+                registry=registry,
+            )
+        )
+        self._leases = _Family(Gauge("trenza_scheduler_leases", "Leases held.", by_model, registry=registry))
+        self._tickets = _Family(
+            Gauge(
+                "trenza_scheduler_queue_tickets",
+                "Tickets that wait; those for models that no replica has announced have no model.",
+                (*by_model, "priority"),
+                registry=registry,
+            )
+        )
+        self._replicas = _Family(
+            Gauge("trenza_scheduler_replicas", "Replicas that are not dead.", ("modality", "health"), registry=registry)
+        )
+        self._gateways = Gauge("trenza_scheduler_gateways", "Gateways that are connected.", registry=registry)
+        self._grants = Counter("trenza_scheduler_grants", "Tickets that got a place.", ("modality",), registry=registry)
+        self._refusals = Counter("trenza_scheduler_refusals", "Tickets that got none.", ("reason",), registry=registry)
+        self._releases = Counter(
+            "trenza_scheduler_releases", "Leases that gateways ended.", ("outcome",), registry=registry
+        )
+        self._waits = Histogram(
+            "trenza_scheduler_wait_seconds",
+            "How long tickets waited for their place.",
+            ("modality", "priority"),
+            buckets=_WAITS_S,
+            registry=registry,
+        )
+
+    def granted(self, grant: Grant) -> None:
+        """Counts a ticket that got its place."""
+        modality = MODALITIES[grant.lease.key.modality]
+        self._grants.labels(modality).inc()
+        self._waits.labels(modality, grant.priority.name.lower()).observe(grant.waited_s)
+
+    def refused(self, refusal: Refuse) -> None:
+        """Counts a ticket that got none."""
+        self._refusals.labels(refusal.reason.value).inc()
+
+    def released(self, outcome: Outcome) -> None:
+        """Counts the end of a lease."""
+        self._releases.labels(outcome.value).inc()
+
+    def show(self, figures: Figures, gateways: int) -> None:
+        """Sets the gauges. What is no longer there disappears."""
+        models = {(MODALITIES[key.modality], key.name): figure for key, figure in figures.models.items()}
+        self._demand.show({labels: figure.demand_slots for labels, figure in models.items()})
+        self._capacity.show({labels: figure.capacity_slots for labels, figure in models.items()})
+        self._leases.show({labels: figure.leases for labels, figure in models.items()})
+        tickets: dict[Labels, float] = {
+            (*labels, priority.name.lower()): figure.tickets[priority]
+            for labels, figure in models.items()
+            for priority in Priority
+        }
+        if figures.unknown_tickets:
+            tickets["", "", ""] = figures.unknown_tickets
+        self._tickets.show(tickets)
+        modalities = {modality for modality, _ in figures.replicas}
+        self._replicas.show(
+            {
+                (MODALITIES[m], health.value): figures.replicas.get((m, health), 0)
+                for m in modalities
+                for health in Health
+            }
+        )
+        self._gateways.set(gateways)
 
 
-def show(machine: Machine) -> None:
-    """Sets the gauges to what the machine knows."""
-    for gauge in (DEMAND, CAPACITY, LEASES, QUEUE):
-        gauge.clear()
-    known = machine.counts()
-    for model, count in known.items():
-        labels = (_modality(count.modality), model)
-        DEMAND.labels(*labels).set(count.running_slots + count.waiting_slots)
-        CAPACITY.labels(*labels).set(count.capacity_slots)
-        LEASES.labels(*labels).set(count.running_slots)
-    waiting = Tally((w.ticket.model, w.ticket.priority) for w in machine.queue.all())
-    for (model, priority), tickets in waiting.items():
-        if model in known:
-            QUEUE.labels(_modality(known[model].modality), model, Priority(priority).name.lower()).set(tickets)
-    REPLICAS.clear()
-    replicas = Tally((replica.report.modality, health) for replica, health in machine.replicas())
-    for modality in {modality for modality, _ in replicas}:
-        for health in Health:
-            REPLICAS.labels(_modality(modality), health.value).set(replicas[modality, health])
+class _Family:
+    """A gauge whose label sets come and go."""
 
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._shown: set[Labels] = set()
 
-def _modality(number: int) -> str:
-    name = (
-        common_pb2.Modality.Name(common_pb2.Modality.ValueType(number))
-        if number in common_pb2.Modality.values()
-        else ""
-    )
-    return name.removeprefix("MODALITY_").lower()
+    def show(self, values: dict[Labels, float] | dict[tuple[str, str], int]) -> None:
+        """Sets exactly these values."""
+        for labels, value in values.items():
+            self._gauge.labels(*labels).set(value)
+        for labels in self._shown - values.keys():
+            self._gauge.remove(*labels)
+        self._shown = set(values)

@@ -15,7 +15,7 @@ TOO_SLOW = "GATEWAY_TOO_SLOW"
 class Outbox:
     """Answers keep their order and are never dropped; of queue positions and snapshots only the newest is kept.
 
-    A gateway that leaves more than `limit` answers unread is to be cut off: the outbox closes with a fault.
+    A gateway that leaves more than `limit` answers unread is to be cut off: `overflow` is done then, with the fault.
     """
 
     def __init__(self, limit: int) -> None:
@@ -26,6 +26,7 @@ class Outbox:
         self._news = asyncio.Event()
         self._closed = False
         self.fault: RpcFault | None = None
+        self.overflow: asyncio.Future[RpcFault] = asyncio.get_running_loop().create_future()
 
     @property
     def closed(self) -> bool:
@@ -55,20 +56,20 @@ class Outbox:
         """Nobody wants to know a ticket's position any more."""
         self._updates.pop(request_id, None)
 
-    def put_snapshot(self, snapshot: scheduler_pb2.AdmitResponse) -> None:
+    def put_snapshot(self, snapshot: scheduler_pb2.Snapshot) -> None:
         """The fleet has changed; replaces a snapshot that has not been sent."""
         if not self._closed:
-            self._snapshot = snapshot
+            self._snapshot = scheduler_pb2.AdmitResponse(snapshot=snapshot)
             self._news.set()
 
     def close(self, fault: RpcFault | None = None) -> None:
-        """Takes no more. What is inside can still be taken out, unless the gateway was too slow. Only the first call counts."""
+        """Takes nothing more; what is inside can still be taken out. Only the first call counts."""
         if not self._closed:
             self._closed, self.fault = True, fault
             self._news.set()
 
     async def take(self) -> scheduler_pb2.AdmitResponse | None:
-        """The next thing to send: the first snapshot opens the stream, then answers go first; None when closed and empty."""
+        """The next thing to send: answers go first, then the snapshot, then positions; None when closed and empty."""
         while True:
             if (message := self._next()) is not None or self._closed:
                 return message
@@ -93,7 +94,8 @@ class Outbox:
             self._answers.clear()
             self._updates.clear()
             self._snapshot = None
-            self.close(too_slow(f"{self._limit} answers wait unread"))
+            self.close()
+            self.overflow.set_result(too_slow(f"{self._limit} answers wait unread"))
             return
         self._answers.append(response)
         self._news.set()

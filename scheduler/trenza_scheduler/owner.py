@@ -1,127 +1,199 @@
-"""The state machine's one owner: gives it events and the time, and carries out what it says."""
+"""The state machine's one owner: gives it events and the time, and carries out what it says.
+
+Everything happens in one event loop and no decision is interrupted by an `await`, so events have an order and nothing needs a lock.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
+import logging
 from random import Random
 
-from trenza.scheduler.v1 import scheduler_pb2 as pb
+import grpc
+from trenza.scheduler.v1 import scheduler_pb2
+from trenza_runtime.errors import Reason as FaultReason
+from trenza_runtime.errors import RpcFault
 
-from trenza_scheduler import metrics, translate
-from trenza_scheduler.core.domain import Event, Grant, Limits, PushSnapshot, QueueUpdate, Refuse, Tick
+from trenza_scheduler import translate
+from trenza_scheduler.core.actions import (
+    Action,
+    CutGateway,
+    CutReplica,
+    Grant,
+    PushSnapshot,
+    QueueUpdate,
+    Refuse,
+    ReplicaChanged,
+)
+from trenza_scheduler.core.events import Event, GatewayClosed, GatewayOpened, LeaseReleased, ShutDown, Tick
+from trenza_scheduler.core.limits import Limits
 from trenza_scheduler.core.machine import Machine
+from trenza_scheduler.core.stories import Story
+from trenza_scheduler.metrics import SchedulerMetrics
+from trenza_scheduler.outbox import Outbox
 
-TICK_S = 0.1
-SNAPSHOT_PAUSE_S = 0.1
+log = logging.getLogger(__name__)
+
+SHORTEST_TICK_S = 0.02
+"""What is due sooner after one tick waits for the next."""
+SNAPSHOT_GAP_S = 0.1
 """Snapshots are pushed at most this often."""
-OUTBOX_LIMIT = 10_000
-"""Answers that may wait for a gateway which does not read; beyond that it is cut off."""
+METRICS_GAP_S = 0.5
+"""How often the gauges are set while something happens."""
 
-
-class Outbox:
-    """What is still to be told to one gateway: answers in order, and the newest snapshot only."""
-
-    def __init__(self) -> None:
-        self.overflowed = False
-        self._answers: deque[pb.AdmitResponse] = deque()
-        self._updates: dict[str, pb.AdmitResponse] = {}
-        self._snapshot: pb.AdmitResponse | None = None
-        self._wake = asyncio.Event()
-
-    def put(self, action: Grant | QueueUpdate | Refuse) -> None:
-        """Adds an answer. A queue position that was not told yet gives way to a newer one."""
-        message = translate.answer(action)
-        if isinstance(action, QueueUpdate):
-            self._updates[action.request_id] = message
-        else:
-            request_id = action.lease.request_id if isinstance(action, Grant) else action.request_id
-            self._updates.pop(request_id, None)
-            self._answers.append(message)
-        self.overflowed = self.overflowed or len(self._answers) + len(self._updates) > OUTBOX_LIMIT
-        self._wake.set()
-
-    def put_snapshot(self, snapshot: pb.Snapshot) -> None:
-        """Replaces the snapshot that was not told yet."""
-        self._snapshot = pb.AdmitResponse(snapshot=snapshot)
-        self._wake.set()
-
-    async def take(self) -> list[pb.AdmitResponse]:
-        """All that is to be told; waits until there is something. The snapshot comes first, so that grants find their replica."""
-        while not (self._answers or self._updates or self._snapshot):
-            self._wake.clear()
-            await self._wake.wait()
-        messages = [self._snapshot] if self._snapshot else []
-        messages += [*self._answers, *self._updates.values()]
-        self._snapshot = None
-        self._answers.clear()
-        self._updates.clear()
-        return messages
+REPLACED = "STREAM_REPLACED"
+NAME_IN_USE = "REPLICA_ID_IN_USE"
 
 
 class Owner:
-    """Holds the state machine. Everything happens in one event loop, so events have an order and nothing needs a lock."""
+    """Holds the state machine. Its methods are to be called in the event loop that it was made in."""
 
-    def __init__(self, limits: Limits, epoch: str, rng: Random) -> None:
+    def __init__(self, limits: Limits, epoch: str, rng: Random, metrics: SchedulerMetrics, outbox_limit: int) -> None:
         self.limits = limits
-        self.machine = Machine(limits, epoch, time.monotonic())
+        self._loop = asyncio.get_running_loop()
+        self._machine = Machine(limits, epoch, self._loop.time())
         self._epoch = epoch
         self._rng = rng
+        self._metrics = metrics
+        self._outbox_limit = outbox_limit
         self._outboxes: dict[str, Outbox] = {}
+        self._replica_cuts: dict[str, asyncio.Future[RpcFault]] = {}
         self._version = 0
-        self._changed = asyncio.Event()
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._tick_at_s = float("inf")
+        self._push_timer: asyncio.TimerHandle | None = None
+        self._push_at_s = float("inf")
+        self._pushed_s = float("-inf")
+        self._metrics_timer: asyncio.TimerHandle | None = None
+        self._set_tick()
 
     def apply(self, event: Event) -> None:
-        """Lets the machine decide and passes its answers on."""
-        for action in self.machine.apply(event, time.monotonic(), self._rng):
-            match action:
-                case PushSnapshot():
-                    self._changed.set()
-                case Grant():
-                    metrics.granted(action)
-                    self._tell(action.lease.stream, action)
-                case Refuse():
-                    metrics.REFUSALS.labels(action.reason.value).inc()
-                    self._tell(action.stream, action)
-                case QueueUpdate():
-                    self._tell(action.stream, action)
+        """Lets the machine decide and carries out what it says."""
+        actions = self._machine.apply(event, self._loop.time(), self._rng)
+        for action in actions:
+            self._carry_out(action)
+        if isinstance(event, LeaseReleased):
+            self._metrics.released(event.outcome)
+        if not isinstance(event, Tick):
+            # Slots in use are part of a snapshot, too, and no reason to hurry.
+            self._push_within(self.limits.heartbeat_interval_s)
+        self._set_tick()
+        self._show_soon()
 
-    def open_outbox(self, stream: str) -> Outbox:
-        """Where a gateway's answers go from now on; the first of them is the whole fleet."""
-        outbox = self._outboxes[stream] = Outbox()
+    def open_gateway(self, event: GatewayOpened) -> Outbox:
+        """A gateway's stream begins; returns what is to be sent to it, the fleet first."""
+        outbox = self._outboxes[event.stream] = Outbox(self._outbox_limit)
+        self.apply(event)
         outbox.put_snapshot(self.snapshot())
+        log.info("gateway connected", extra={"gateway": event.gateway_id, "held_leases": len(event.held)})
         return outbox
 
-    def close_outbox(self, stream: str) -> None:
-        """Nobody listens any more."""
-        self._outboxes.pop(stream, None)
+    def close_gateway(self, stream: str, gateway_id: str) -> None:
+        """A gateway's stream has ended, and with it its tickets and leases."""
+        del self._outboxes[stream]
+        self.apply(GatewayClosed(stream))
+        log.info("gateway gone", extra={"gateway": gateway_id})
 
-    def snapshot(self) -> pb.Snapshot:
+    def refuse(self, refusal: Refuse) -> None:
+        """Refuses a ticket that is too wrong for the machine to see."""
+        self._carry_out(refusal)
+
+    def open_replica(self, stream: str) -> asyncio.Future[RpcFault]:
+        """A replica's stream begins; the future gets the reason should it have to be cut off."""
+        cut: asyncio.Future[RpcFault] = self._loop.create_future()
+        self._replica_cuts[stream] = cut
+        return cut
+
+    def close_replica(self, stream: str) -> None:
+        """A replica's stream has ended."""
+        self._replica_cuts.pop(stream).cancel()
+
+    def snapshot(self) -> scheduler_pb2.Snapshot:
         """The fleet as it is now."""
-        return translate.snapshot(self.machine, self._version, self._epoch, time.monotonic())
+        return translate.snapshot(self._machine, self._version, self._epoch)
 
-    async def run(self) -> None:
-        """Lets time pass and pushes snapshots, for ever."""
-        await asyncio.gather(self._tick(), self._push_snapshots())
+    def queues(self) -> list[scheduler_pb2.QueueView]:
+        """The tickets that wait, by model."""
+        return translate.queues(self._machine, self._loop.time())
 
-    def _tell(self, stream: str, action: Grant | QueueUpdate | Refuse) -> None:
-        outbox = self._outboxes.get(stream)
-        if outbox is not None:
-            outbox.put(action)
+    def story(self, request_id: str) -> Story | None:
+        """What became of a request; None where it is not remembered."""
+        return self._machine.story(request_id, self._loop.time())
 
-    async def _tick(self) -> None:
-        while True:
-            self.apply(Tick())
-            metrics.show(self.machine)
-            await asyncio.sleep(TICK_S)
+    def shut_down(self) -> None:
+        """Refuses everything that waits and ends all streams, once what is left to say has been said."""
+        self.apply(ShutDown())
+        fault = RpcFault(grpc.StatusCode.UNAVAILABLE, FaultReason.DRAINING, "The scheduler is stopping.")
+        for outbox in self._outboxes.values():
+            outbox.close(fault)
+        for cut in self._replica_cuts.values():
+            _settle(cut, fault)
 
-    async def _push_snapshots(self) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            self._version += 1
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Grant():
+                self._metrics.granted(action)
+                self._outboxes[action.lease.stream].put_grant(translate.grant(action))
+            case Refuse():
+                self._metrics.refused(action)
+                self._outboxes[action.stream].put_refusal(translate.refusal(action))
+            case QueueUpdate():
+                self._outboxes[action.stream].put_update(translate.queue_update(action))
+            case PushSnapshot():
+                self._version += 1
+                self._push_within(0.0)
+            case ReplicaChanged(replica_id, change):
+                log.info("replica %s", change, extra={"replica": replica_id})
+            case CutGateway(stream, message):
+                log.warning("gateway cut off", extra={"stream": stream, "why": message})
+                self._outboxes[stream].close(RpcFault(grpc.StatusCode.ABORTED, REPLACED, message))
+            case CutReplica(stream, message):
+                log.warning("replica cut off", extra={"stream": stream, "why": message})
+                if stream in self._replica_cuts:
+                    _settle(self._replica_cuts[stream], RpcFault(grpc.StatusCode.ALREADY_EXISTS, NAME_IN_USE, message))
+
+    # Timers
+
+    def _set_tick(self) -> None:
+        """Sees to it that the machine gets its tick in time."""
+        due_s = max(self._machine.wake_s, self._loop.time() + SHORTEST_TICK_S)
+        if self._tick_timer is None or due_s < self._tick_at_s:
+            if self._tick_timer is not None:
+                self._tick_timer.cancel()
+            self._tick_at_s = due_s
+            self._tick_timer = self._loop.call_at(due_s, self._tick) if due_s < float("inf") else None
+
+    def _tick(self) -> None:
+        self._tick_timer = None
+        self.apply(Tick())
+
+    def _push_within(self, delay_s: float) -> None:
+        """Sees to it that gateways get a snapshot by then, and no sooner after the last one than they may."""
+        due_s = max(self._loop.time() + delay_s, self._pushed_s + SNAPSHOT_GAP_S)
+        if self._push_timer is None or due_s < self._push_at_s:
+            if self._push_timer is not None:
+                self._push_timer.cancel()
+            self._push_at_s = due_s
+            self._push_timer = self._loop.call_at(due_s, self._push)
+
+    def _push(self) -> None:
+        self._push_timer = None
+        self._pushed_s = self._loop.time()
+        self._version += 1
+        if self._outboxes:
             snapshot = self.snapshot()
             for outbox in self._outboxes.values():
                 outbox.put_snapshot(snapshot)
-            await asyncio.sleep(SNAPSHOT_PAUSE_S)
+
+    def _show_soon(self) -> None:
+        if self._metrics_timer is None:
+            self._metrics_timer = self._loop.call_later(METRICS_GAP_S, self._show)
+
+    def _show(self) -> None:
+        self._metrics_timer = None
+        self._metrics.show(self._machine.figures(), len(self._outboxes))
+
+
+def _settle(cut: asyncio.Future[RpcFault], fault: RpcFault) -> None:
+    if not cut.done():
+        cut.set_result(fault)

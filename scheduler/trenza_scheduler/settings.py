@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from trenza_scheduler.core.domain import Limits
+from trenza_scheduler.core.limits import Limits, limits_for
 
 
 class SchedulerSettings(BaseSettings):
@@ -37,8 +37,4 @@ class SchedulerSettings(BaseSettings):
 
     def limits(self) -> Limits:
         """What the core is told of all this."""
-        return Limits(
-            queue_tickets=self.queue_limit,
-            longest_wait_s=self.wait_limit_s,
-            heartbeat_interval_s=self.heartbeat_interval_ms / 1000,
-        )
+        return limits_for(self.heartbeat_interval_ms / 1000, self.queue_limit, self.wait_limit_s)
