@@ -33,14 +33,12 @@ def test_killed_replica_costs_its_streams_a_clear_error_and_nothing_else(
         with pytest.raises(openai.APIError) as caught:
             for _ in stream:
                 pass
-        assert victim not in ("", None)
         assert "replica" in str(caught.value).lower()
         for _ in range(8):  # whichever the router likes: every request is served
             assert ask(client, "What is 7 + 5?")
-        others = {view.state.replica_id: view.health for view in mesh.snapshot().snapshot.replicas}
         mesh.restart(victim)
         mesh.await_model(MODEL, replicas=2)
-        assert victim in {view.state.replica_id for view in mesh.snapshot().snapshot.replicas}, others
+        assert victim in {view.state.replica_id for view in mesh.snapshot().snapshot.replicas}
 
 
 def test_killed_engine_worker_leaves_the_service_up(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:
