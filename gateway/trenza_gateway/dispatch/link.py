@@ -108,6 +108,7 @@ class SchedulerLink:
         self._draw = draw
         self._times = times or LinkTimes()
         self._stream: _Stream | None = None
+        self._opening: _Stream | None = None
 
     @property
     def up(self) -> bool:
@@ -157,8 +158,11 @@ class SchedulerLink:
 
     def release(self, lease_id: str, ending: Ending, units_used: int) -> None:
         """Ends a lease; nothing happens when it has ended before."""
-        if self._leases.end(lease_id) and self._stream is not None:
-            self._stream.send_release(lease_id, ending, units_used)
+        known = self._leases.end(lease_id)
+        # A lease may end after the hello that announces it was written and before the scheduler answers.
+        stream = self._stream or self._opening
+        if known and stream is not None:
+            stream.send_release(lease_id, ending, units_used)
 
     def _withdraw(self, stream: _Stream, request_id: str, answer: asyncio.Future[Lease]) -> None:
         waiting = stream.take(request_id) is not None
@@ -173,6 +177,7 @@ class SchedulerLink:
         held = [_held(lease) for lease in self._leases.announce()]
         hello = scheduler_pb2.GatewayHello(gateway_id=self._gateway_id, held_leases=held)
         stream.outgoing.put_nowait(scheduler_pb2.AdmitRequest(hello=hello))
+        self._opening = stream
         call = scheduler_pb2_grpc.SchedulerServiceStub(channel).Admit(stream.requests())
         reading = asyncio.ensure_future(self._read(stream, call))
         breaking = asyncio.ensure_future(stream.broken.wait())
@@ -243,7 +248,7 @@ class SchedulerLink:
     def _lose(self, stream: _Stream) -> None:
         """The stream is gone: whoever waits on it learns so, and leases are no longer known to anybody else."""
         self._leases.forget_announcements()
-        self._stream = None
+        self._stream = self._opening = None
         metrics.SCHEDULER_UP.set(0)
         for answer in stream.answers.values():
             if not answer.done():
