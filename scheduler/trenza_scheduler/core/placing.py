@@ -67,6 +67,7 @@ class Placer:
     def explain(self, waiting: Waiting, now_s: float) -> tuple[str, tuple[Explained, ...]]:
         """What a waiting ticket waits for, and how each replica looks to it now."""
         candidates = self._candidates(waiting.ticket.key, now_s)
+        # A question must not use up the random numbers of decisions; nothing is chosen here anyway.
         choice = route(self._need(waiting, candidates, now_s), candidates, Random(0))
         ahead = self._queue.position(waiting)
         return _waiting_for(choice, ahead), explain(choice, candidates, self._limits.explained_candidates)
