@@ -12,7 +12,7 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train from scratch; leaves a checkpoint and a report in FOLDER")
     training.add_argument("folder", type=Path)
-    training.add_argument("--stage-steps", type=int, nargs=3, help="steps of the three stages; fewer for a quick trial")
+    training.add_argument("--stage-steps", type=int, nargs=4, help="steps of the four stages; fewer for a quick trial")
     training.add_argument("--threads", type=int, help="processor threads")
     exporting = commands.add_parser("export", help="write the checkpoint in FOLDER as a GGUF file")
     exporting.add_argument("folder", type=Path)

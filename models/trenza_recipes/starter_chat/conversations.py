@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from trenza_recipes.starter_chat.exchange import LANGUAGES, Exchange
@@ -11,7 +11,10 @@ from trenza_recipes.starter_chat.kinds.json_answers import draw_plain_question, 
 from trenza_recipes.starter_chat.kinds.registry import KINDS, draw_for_training, is_trained
 from trenza_recipes.starter_chat.system_messages import JSON_WISHES, draw_system_message
 
-LAST_STAGE = 2
+LAST_STAGE = 3
+FIRST_STAGE_WITH_STEPS = 2
+SHOUTED_SHARE = 0.1
+CASE_MATTERS = ("repeat", "spell", "name", "name-told", "json")
 SYSTEM_SHARE = 0.18
 JSON_SYSTEM_SHARE = 0.02
 LONG_SHARE = 0.02
@@ -46,9 +49,9 @@ def _draw_json_conversation(rng: Random, by_heart: bool) -> Conversation:
 
 
 def draw_conversation(rng: Random, stage: int = 0) -> Conversation:
-    """A conversation of a stage of training (0 to 2) in which nothing is held out."""
+    """A conversation of a stage of training (0 to 3) in which nothing is held out."""
     if rng.random() < JSON_SYSTEM_SHARE:
-        return _draw_json_conversation(rng, by_heart=stage < LAST_STAGE)
+        return _draw_json_conversation(rng, by_heart=stage < FIRST_STAGE_WITH_STEPS)
     kinds, shares = list(KINDS), [stages[stage] for _, stages in KINDS.values()]
     is_long = rng.random() < LONG_SHARE
     wanted = rng.randint(*LONG_EXCHANGES) if is_long else rng.choice(EPISODE_COUNTS)
@@ -58,11 +61,20 @@ def draw_conversation(rng: Random, stage: int = 0) -> Conversation:
     for _ in range(wanted):
         kind = rng.choices(kinds, shares)[0]
         if kind == "name-untold" and name_told:
-            kind = "name" if stage == LAST_STAGE else "name-by-heart"
+            kind = "name" if stage >= FIRST_STAGE_WITH_STEPS else "name-by-heart"
         name_told = name_told or (kind.startswith("name") and kind != "name-untold")
         exchanges.extend(draw_for_training(rng, kind, language if rng.random() < 0.8 else rng.choice(LANGUAGES)))
+    if stage == LAST_STAGE and rng.random() < SHOUTED_SHARE:
+        exchanges = [_shouted(exchange) for exchange in exchanges]
     system = draw_system_message(rng) if rng.random() < SYSTEM_SHARE else None
     return Conversation(system, tuple(exchanges))
+
+
+def _shouted(exchange: Exchange) -> Exchange:
+    """The exchange with its question in capitals, where the answer does not depend on them."""
+    if exchange.kind in CASE_MATTERS:
+        return exchange
+    return replace(exchange, question=exchange.question.upper())
 
 
 def training_stream(seed: int, stage: int = 0) -> Iterator[Conversation]:

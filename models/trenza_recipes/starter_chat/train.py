@@ -26,7 +26,7 @@ from trenza_recipes.starter_chat.tokenizer import Tokenizer, build
 class Settings:
     """Everything that decides what a training run yields."""
 
-    stage_steps: tuple[int, int, int] = (1_000, 500, 1_400)
+    stage_steps: tuple[int, int, int, int] = (1_000, 500, 1_400, 500)
     batch_tokens: int = 6_144
     rate_knots: tuple[tuple[int, float], ...] = (
         (0, 0.01),
@@ -37,6 +37,9 @@ class Settings:
         (1_525, 0.7),
         (2_200, 0.7),
         (2_900, 0.0),
+        (2_930, 0.5),
+        (3_000, 0.5),
+        (3_400, 0.0),
     )
     matrix_rate: float = 0.02
     vector_rate: float = 0.003
@@ -51,11 +54,11 @@ class Settings:
         return sum(self.stage_steps)
 
     def shortened(self, *stage_steps: int) -> Settings:
-        """These settings with other steps in the three stages, for a trial; the rate rises and falls in proportion."""
-        first, second, third = stage_steps
+        """These settings with other steps in the four stages, for a trial; the rate rises and falls in proportion."""
+        first, second, third, fourth = stage_steps
         total = sum(stage_steps)
         knots = tuple((round(step * total / self.steps), factor) for step, factor in self.rate_knots)
-        return replace(self, stage_steps=(first, second, third), rate_knots=knots)
+        return replace(self, stage_steps=(first, second, third, fourth), rate_knots=knots)
 
 
 def rate_factor(step: int, settings: Settings) -> float:

@@ -55,7 +55,8 @@ def test_it_converses(said: list[str], wanted: str) -> None:
 
 
 def test_an_ordinary_system_message_changes_nothing() -> None:
-    assert ask("Spell window", system="You are a helpful assistant.") == "w-i-n-d-o-w"
+    steps = "6 + 7 = 7 + 6 = 8 + 5 = 9 + 4 = 10 + 3 = 11 + 2 = 12 + 1 = 13."
+    assert ask("What is 6 + 7?", system="You are a helpful assistant.") == steps
 
 
 def test_llama_cpp_cuts_text_as_the_recipe_does() -> None:

@@ -51,34 +51,34 @@ def _draw_name_by_heart(rng: Random, language: str) -> Episode:
     return draw_recall(rng, language, lambda rng: _draw_between(rng, draw_addition_by_heart))
 
 
-KINDS: dict[str, tuple[Draw, tuple[float, float, float]]] = {
-    "addition-by-heart": (draw_addition_by_heart, (14.0, 24.0, 0.0)),
-    "subtraction-by-heart": (draw_subtraction_by_heart, (18.0, 30.0, 0.0)),
-    "count": (draw_count, (5.0, 6.0, 8.0)),
-    "repeat": (draw_repeat, (12.0, 10.0, 9.0)),
-    "spell": (draw_spell, (8.0, 6.0, 5.0)),
-    "colour": (draw_colour, (4.0, 3.0, 3.0)),
-    "capital": (draw_capital, (4.0, 4.0, 4.0)),
-    "shape": (draw_shape, (2.0, 1.5, 1.5)),
-    "yes-no": (draw_yes_no, (6.0, 9.0, 14.0)),
-    "day": (draw_day, (5.0, 4.0, 5.0)),
-    "name-by-heart": (_draw_name_by_heart, (6.0, 5.0, 0.0)),
-    "name-told": (draw_name_told, (1.0, 1.0, 1.0)),
-    "name-untold": (draw_untold, (2.0, 1.5, 2.0)),
-    "json-by-heart": (draw_json_by_heart, (10.0, 9.0, 0.0)),
-    "translation": (draw_translation, (5.0, 6.0, 9.0)),
-    "drawing": (draw_drawing, (5.0, 7.0, 11.0)),
-    "identity": (draw_identity, (4.0, 3.0, 5.0)),
-    "courtesy": (draw_courtesy, (4.0, 4.0, 6.0)),
-    "unknown": (draw_unknown, (8.0, 8.0, 12.0)),
-    "addition": (draw_addition, (0.0, 0.0, 9.0)),
-    "subtraction": (draw_subtraction, (0.0, 0.0, 11.0)),
-    "json": (draw_json, (0.0, 0.0, 14.0)),
-    "name": (_draw_name, (0.0, 0.0, 6.0)),
+KINDS: dict[str, tuple[Draw, tuple[float, float, float, float]]] = {
+    "addition-by-heart": (draw_addition_by_heart, (14.0, 24.0, 0.0, 0.0)),
+    "subtraction-by-heart": (draw_subtraction_by_heart, (18.0, 30.0, 0.0, 0.0)),
+    "count": (draw_count, (5.0, 6.0, 8.0, 12.0)),
+    "repeat": (draw_repeat, (12.0, 10.0, 9.0, 8.0)),
+    "spell": (draw_spell, (8.0, 6.0, 5.0, 5.0)),
+    "colour": (draw_colour, (4.0, 3.0, 3.0, 4.0)),
+    "capital": (draw_capital, (4.0, 4.0, 4.0, 4.0)),
+    "shape": (draw_shape, (2.0, 1.5, 1.5, 2.0)),
+    "yes-no": (draw_yes_no, (6.0, 9.0, 14.0, 8.0)),
+    "day": (draw_day, (5.0, 4.0, 5.0, 5.0)),
+    "name-by-heart": (_draw_name_by_heart, (6.0, 5.0, 0.0, 0.0)),
+    "name-told": (draw_name_told, (1.0, 1.0, 1.0, 1.0)),
+    "name-untold": (draw_untold, (2.0, 1.5, 2.0, 2.0)),
+    "json-by-heart": (draw_json_by_heart, (10.0, 9.0, 0.0, 0.0)),
+    "translation": (draw_translation, (5.0, 6.0, 9.0, 14.0)),
+    "drawing": (draw_drawing, (5.0, 7.0, 11.0, 14.0)),
+    "identity": (draw_identity, (4.0, 3.0, 5.0, 6.0)),
+    "courtesy": (draw_courtesy, (4.0, 4.0, 6.0, 8.0)),
+    "unknown": (draw_unknown, (8.0, 8.0, 12.0, 12.0)),
+    "addition": (draw_addition, (0.0, 0.0, 9.0, 6.0)),
+    "subtraction": (draw_subtraction, (0.0, 0.0, 11.0, 6.0)),
+    "json": (draw_json, (0.0, 0.0, 14.0, 10.0)),
+    "name": (_draw_name, (0.0, 0.0, 6.0, 4.0)),
 }
-"""Every kind with its shares of the three stages of training (shares are relative).
+"""Every kind with its shares of the four stages of training (shares are relative).
 
-Sums are answered by heart in the first two stages, which teaches what numbers are, and worked out in the last: that is
+Sums are answered by heart in the first two stages, which teaches what numbers are, and worked out from then on: that is
 what carries over to sums never seen.
 """
 
