@@ -18,6 +18,7 @@ from unit.llama.tiny_llama import write_model
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """One healthy mesh for all tests that do not break anything."""
     with running_mesh(tmp_path_factory.mktemp("mesh")) as started:
+        started.await_settled()
         yield started
 
 

@@ -179,6 +179,11 @@ class Mesh:
 
         eventually(loaded, START_LIMIT_S)
 
+    def await_settled(self) -> None:
+        """Waits until the gateway knows that the scheduler has heard every replica; before, no model is surely unknown."""
+        body = {"model": "no-such-model", "messages": [{"role": "user", "content": "Hello!"}]}
+        eventually(lambda: httpx.post(f"{self.http_url}/v1/chat/completions", json=body).status_code == 404)
+
     def close(self) -> None:
         for process in reversed(list(self.processes.values())):
             with contextlib.suppress(subprocess.TimeoutExpired):
