@@ -1,8 +1,9 @@
-"""Tokens per second of the whole mesh against one `llama_cpp.Llama` behind a lock: same model, same run, side by side.
+"""Tokens per second of the whole mesh against one `llama_cpp.Llama` at a time: same model, same run, side by side.
 
-The peer is what most llama-cpp-python servers do: one high-level object, one request at a time. It is given its best case: it
-is called in this process, without any HTTP. The mesh is measured from outside, through HTTP and SSE, gateway and scheduler
-included. Only the ratios matter.
+The peer is what most llama-cpp-python servers do: one high-level object, one request after the other. It is given its best
+case: it is called in this process, without any HTTP, and always from the same thread (a pool of threads behind a lock, as web
+frameworks have it, costs it a factor of two and more, since each thread brings OpenMP threads of its own that spin). The mesh is
+measured from outside, through HTTP and SSE, gateway and scheduler included. Only the ratios matter.
 
     make bench                                # starter-chat, then a random model of 47 million parameters
     make bench MODEL=/path/to/model.gguf      # any other
@@ -17,9 +18,7 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -53,11 +52,15 @@ def compare(model: Path, tokens: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = models_root(Path(folder), model)
         locked = measure_locked(model, tokens)
-        slots = {"TRENZA_CHAT_MODELS_ROOT": str(root), "TRENZA_CHAT_SLOTS": "16"}
-        with running_mesh(Path(folder), model="bench", chat=slots) as mesh:
+        chat = {
+            "TRENZA_CHAT_MODELS_ROOT": str(root),
+            "TRENZA_CHAT_SLOTS": "16",
+            "TRENZA_CHAT_THREADS": str(os.cpu_count()),
+        }
+        with running_mesh(Path(folder), model="bench", chat=chat) as mesh:
             ours = asyncio.run(measure_mesh(mesh.http_url, tokens))
     print(f"\n{model.name}, {tokens} tokens per request, median of {ROUNDS} rounds, {os.cpu_count()} cores")
-    print(f"{'concurrent':>10} {'lock, tok/s':>12} {'mesh, tok/s':>12} {'ratio':>6}")
+    print(f"{'concurrent':>10} {'one, tok/s':>12} {'mesh, tok/s':>12} {'ratio':>6}")
     for concurrent in CONCURRENCY:
         ratio = ours[concurrent] / locked[concurrent]
         print(f"{concurrent:>10} {locked[concurrent]:>12.0f} {ours[concurrent]:>12.0f} {ratio:>6.2f}", flush=True)
@@ -75,28 +78,26 @@ def models_root(folder: Path, model: Path) -> Path:
 
 
 def measure_locked(model: Path, tokens: int) -> dict[int, float]:
-    """Tokens per second of one high-level object behind a lock, by the number of threads that want it."""
+    """Tokens per second of one high-level object, by the number of requests that stand in line for it."""
     import llama_cpp
 
     llama = llama_cpp.Llama(str(model), n_ctx=512, n_threads=os.cpu_count(), verbose=False)
     end = llama.token_eos()
-    lock = threading.Lock()
 
     def request(_: int) -> int:
-        with lock:
-            chunks = llama.create_chat_completion(
-                [{"role": "user", "content": QUESTION}],
-                max_tokens=tokens,
-                temperature=0.8,
-                logit_bias={end: -100.0},
-                stream=True,
-            )
-            return sum(1 for chunk in chunks if chunk["choices"][0]["delta"].get("content"))
+        chunks = llama.create_chat_completion(
+            [{"role": "user", "content": QUESTION}],
+            max_tokens=tokens,
+            temperature=0.8,
+            logit_bias={end: -100.0},
+            stream=True,
+        )
+        return sum(1 for chunk in chunks if chunk["choices"][0]["delta"].get("content"))
 
     def one_round(concurrent: int) -> float:
         begun = time.perf_counter()
-        with ThreadPoolExecutor(concurrent) as pool:
-            list(pool.map(request, range(concurrent)))
+        for number in range(concurrent):
+            request(number)
         return concurrent * tokens / (time.perf_counter() - begun)
 
     one_round(1)

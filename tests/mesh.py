@@ -121,6 +121,7 @@ class Mesh:
         environment = {
             "TRENZA_CHAT_GRPC_PORT": "0",
             "TRENZA_CHAT_REPLICA_ID": name,
+            "TRENZA_CHAT_THREADS": "1",  # several replicas share few cores, and threads that wait for one another spin
             "TRENZA_CHAT_MODELS_ROOT": str(STARTER_MODELS),
             "TRENZA_CHAT_SCHEDULER_ADDRESS": f"127.0.0.1:{self.scheduler_port}",
             **environment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from trenza_llama.engine import LlamaSpec
@@ -25,6 +26,6 @@ def spec_for(manifest: ModelManifest, settings: ChatSettings) -> tuple[str, Any]
         slots=slots,
         context_length=settings.context_length or manifest.context_length or None,
         batch_tokens=max(settings.batch_tokens, slots),
-        threads=settings.threads or None,
+        threads=settings.threads or len(os.sched_getaffinity(0)),
         gpu_layers=settings.gpu_layers,
     )

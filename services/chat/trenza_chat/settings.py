@@ -14,5 +14,7 @@ class ChatSettings(ModelServiceSettings):
 
     context_length: int = Field(0, ge=0, description="Tokens per request, prompt and answer; 0 takes the model's own.")
     batch_tokens: int = Field(512, ge=32, le=16384, description="Tokens computed in one step at most.")
-    threads: int = Field(0, ge=0, le=512, description="CPU threads of a model; 0 leaves one core to everything else.")
+    threads: int = Field(
+        0, ge=0, le=512, description="CPU threads of a model; 0 takes every core that the process may use."
+    )
     gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 takes all where there is a GPU.")
