@@ -165,7 +165,7 @@ class FakeReplica(chat_pb2_grpc.ChatServiceServicer):
         self.running += 1
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the latter while a message is being written
             self.cancelled += 1
             raise
         finally:
