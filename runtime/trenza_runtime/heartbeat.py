@@ -47,6 +47,7 @@ class HeartbeatClient:
         self._sequence = 0
         self._due = asyncio.Event()
         self._leaving = False
+        self._goodbye = 0  # sequence of the beat that says so; none has it before
         self._left = asyncio.Event()
         self._directives: asyncio.Queue[scheduler_pb2.Directive] = asyncio.Queue(_MAX_DIRECTIVES)
         self._connected = False
@@ -132,6 +133,8 @@ class HeartbeatClient:
 
     def _beat(self) -> scheduler_pb2.HeartbeatRequest:
         self._sequence += 1
+        if self._leaving:
+            self._goodbye = self._sequence
         return scheduler_pb2.HeartbeatRequest(state=self._describe(), sequence=self._sequence, leaving=self._leaving)
 
     def _hear(self, answer: scheduler_pb2.HeartbeatResponse) -> None:
@@ -149,7 +152,7 @@ class HeartbeatClient:
                 self._directives.put_nowait(directive)
             except asyncio.QueueFull:
                 log.warning("too many directives at once, one is dropped")
-        if self._leaving and answer.acknowledged_sequence == self._sequence:
+        if self._goodbye and answer.acknowledged_sequence == self._goodbye:
             self._left.set()
 
     async def _obey_directives(self) -> None:

@@ -204,7 +204,7 @@ def test_draining_replica_finishes_its_streams_and_gets_nothing_new(
     crowd.join()
     assert not crowd.errors(), crowd.errors()
     assert mesh[leaver].popen.wait(30) == 0
-    eventually(lambda: leaver not in leased_slots(mesh))  # at once by its word, or else by its silence
+    eventually(lambda: leaver not in leased_slots(mesh), limit_s=5)
 
 
 def test_deadline_of_a_grpc_client_reaches_the_engine(own_mesh: Mesh, slow_model: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.interval_ms = 100
         self.orders: list[scheduler_pb2.Directive] = []
         self.mute = False
+        self.answers_after_s = 0.0
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -41,6 +42,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> AsyncIterator[scheduler_pb2.HeartbeatResponse]:
         async for beat in request_iterator:
             self.beats.append((time.monotonic(), beat))
+            await asyncio.sleep(self.answers_after_s)
             if not self.mute:
                 orders, self.orders = self.orders, []
                 yield scheduler_pb2.HeartbeatResponse(
@@ -177,6 +179,14 @@ async def test_says_goodbye(scheduler: Scheduler) -> None:
     await replica.client.leave()
     assert [beat.leaving for _, beat in scheduler.beats] == [False, True]
     await asyncio.wait_for(task, 1)
+
+
+async def test_the_answer_to_an_earlier_beat_is_not_taken_for_the_goodbye(scheduler: Scheduler) -> None:
+    scheduler.answers_after_s = 0.02
+    async with beating(scheduler) as replica:
+        await eventually(lambda: len(scheduler.beats) == 1)
+        await replica.client.leave()
+        assert [beat.leaving for _, beat in scheduler.beats] == [False, True]
 
 
 async def test_goodbye_to_a_scheduler_that_is_away_is_short(scheduler: Scheduler) -> None:
