@@ -56,7 +56,7 @@ def create_app(parts: Parts, access: Access) -> ASGIApp:
     app.add_exception_handler(ClientGone, _on_client_gone)
     app.add_exception_handler(Exception, _on_unexpected)
     _document(app)
-    return Edge(app, access, parts.counter, parts.bodies)
+    return Edge(app, access, parts.counter, parts.bodies, parts.uploads)
 
 
 def _document(app: FastAPI) -> None:

@@ -17,6 +17,7 @@ from trenza_gateway.auth.access import Access
 from trenza_gateway.limits import Bodies, RequestCounter
 from trenza_gateway.openai.encoding import json_bytes
 from trenza_gateway.openai.errors import AUTHENTICATION, CLIENT_GONE_STATUS, ApiError
+from trenza_gateway.uploads import Uploads
 
 logger = logging.getLogger("trenza_gateway.access")
 
@@ -26,7 +27,18 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.js
 MAX_REQUEST_ID_LENGTH = 64
 
 _MODEL_PATH = "/v1/models/"
-_KNOWN_PATHS = OPEN_PATHS | {"/v1/models", "/v1/chat/completions", "/v1/completions"}
+_KNOWN_PATHS = OPEN_PATHS | {
+    "/v1/models",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/audio/speech",
+    "/v1/audio/voices",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +53,12 @@ class Caller:
 class Edge:
     """ASGI middleware. Puts a `Caller` into `scope["caller"]`."""
 
-    def __init__(self, app: ASGIApp, access: Access, counter: RequestCounter, bodies: Bodies) -> None:
+    def __init__(self, app: ASGIApp, access: Access, counter: RequestCounter, bodies: Bodies, uploads: Uploads) -> None:
         self._app = app
         self._access = access
         self._counter = counter
         self._bodies = bodies
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -83,6 +96,7 @@ class Edge:
         finally:
             self._counter.leave()
             self._bodies.forget(scope)
+            self._uploads.forget(scope)
 
 
 class _Exchange:

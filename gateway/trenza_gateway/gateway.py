@@ -20,7 +20,8 @@ from trenza_gateway.connections import ConnectionLimits
 from trenza_gateway.dispatch.core.leases import LeaseBook
 from trenza_gateway.dispatch.dispatcher import Dispatcher
 from trenza_gateway.dispatch.fleet import Fleet
-from trenza_gateway.dispatch.intake import Intake, JobLimits
+from trenza_gateway.dispatch.intake.chat import ChatIntake
+from trenza_gateway.dispatch.intake.intake import Intake, JobLimits
 from trenza_gateway.dispatch.link import SchedulerLink
 from trenza_gateway.dispatch.placement import Placement
 from trenza_gateway.dispatch.replicas import Replicas
@@ -31,6 +32,7 @@ from trenza_gateway.http_server import HttpLimits, HttpServer
 from trenza_gateway.limits import Bodies, BodyLimits, RequestCounter
 from trenza_gateway.routes.parts import Parts
 from trenza_gateway.settings import Settings
+from trenza_gateway.uploads import UploadLimits, Uploads
 
 
 class Gateway:
@@ -64,6 +66,7 @@ class Gateway:
             intake=intake,
             dispatcher=dispatcher,
             bodies=Bodies(BodyLimits(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_read_s)),
+            uploads=Uploads(UploadLimits(settings.uploads_limit_bytes, settings.upload_read_s)),
             counter=self._counter,
             scheduler_up=lambda: self._link.up,
             wall_clock=time.time,
@@ -117,7 +120,7 @@ def _http_limits(settings: Settings) -> HttpLimits:
 
 
 def _services(callers: Callers, fleet: Fleet, intake: Intake, dispatcher: Dispatcher) -> list[RpcService]:
-    chat = ChatFrontDoor(callers, intake, dispatcher)
+    chat = ChatFrontDoor(callers, ChatIntake(intake), dispatcher)
     models = ModelsFrontDoor(callers, fleet)
     return [
         RpcService(

@@ -35,9 +35,8 @@ class Bodies:
 
     async def read(self, request: Request) -> bytes:
         """The body. Raises ApiError (413 too large, 408 too slow, 415 compressed, 503 too much at once) or ClientGone."""
-        self._require_size(_declared_length(request))
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise ApiError(415, "Compressed bodies are not understood.", code="unsupported_encoding")
+        self._require_size(declared_length(request))
+        refuse_compression(request)
         try:
             async with asyncio.timeout(self._limits.read_s):
                 return await self._collect(request)
@@ -73,7 +72,14 @@ class Bodies:
             raise ApiError(413, f"The body must be at most {self._limits.body_bytes} bytes.", code="body_too_large")
 
 
-def _declared_length(request: Request) -> int:
+def refuse_compression(request: Request) -> None:
+    """Raises ApiError (415) for a compressed body."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ApiError(415, "Compressed bodies are not understood.", code="unsupported_encoding")
+
+
+def declared_length(request: Request) -> int:
+    """The body's length as the client says, 0 where it does not. Raises ApiError (400) where that is no number."""
     said = request.headers.get("content-length", "0")
     if not (said.isascii() and said.isdigit()):
         raise bad_request("Invalid Content-Length.")

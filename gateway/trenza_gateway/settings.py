@@ -34,6 +34,16 @@ class Settings(BaseSettings):
         default=256 * MIB, ge=1024, description="Bodies of all running requests together; more is 503."
     )
     body_read_s: float = Field(default=60, gt=0, description="Until a request's body must have arrived; later is 408.")
+    audio_limit_bytes: int = Field(default=25 * MIB, ge=1024, description="Largest sound to transcribe; more is 413.")
+    image_limit_bytes: int = Field(
+        default=64 * MIB, ge=1024, description="Pictures of one edit or variation together; more is 413."
+    )
+    uploads_limit_bytes: int = Field(
+        default=4096 * MIB,
+        ge=1024,
+        description="Uploads of all running requests together, in temporary files; more is 503.",
+    )
+    upload_read_s: float = Field(default=600, gt=0, description="Until an upload must have arrived; later is 408.")
     head_read_s: float = Field(
         default=10, gt=0, description="Until a request's head must have arrived; later the connection is closed."
     )

@@ -1,42 +1,96 @@
-"""The calls that the dispatcher can make on a chat replica."""
+"""The calls that the dispatcher can make on a replica: one of these for each RPC."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import Message
+from trenza.audio.v1 import audio_pb2
 from trenza.chat.v1 import chat_pb2
+from trenza.common.v1 import common_pb2
+from trenza.images.v1 import images_pb2
 
 from trenza_gateway.dispatch.core.leases import Lease
 from trenza_gateway.dispatch.dispatcher import Metadata, StartCall
 from trenza_gateway.dispatch.replicas import Replica
 
+RequestT = TypeVar("RequestT", bound=Message)
+AnswerT = TypeVar("AnswerT", bound=Message)
+
+Upload = Callable[[str], AsyncIterator[RequestT]]
+"""The messages of an upload under a lease of that id, from the first one; asked for anew by each attempt."""
+
+
+class _Request(Protocol):
+    @property
+    def context(self) -> common_pb2.RequestContext: ...
+
 
 def chat_call(request: chat_pb2.ChatRequest) -> StartCall[chat_pb2.ChatResponse]:
     """Calls Chat."""
-
-    async def start(
-        replica: Replica, lease: Lease, limit_s: float, metadata: Metadata
-    ) -> AsyncGenerator[chat_pb2.ChatResponse, None]:
-        request.context.lease_id = lease.lease_id
-        call = replica.chat.Chat(request, timeout=limit_s, metadata=metadata)
-        try:
-            async for message in call:
-                yield message
-        finally:
-            call.cancel()
-
-    return start
+    return _streaming(request, lambda replica: replica.chat.Chat)
 
 
 def complete_call(request: chat_pb2.CompleteRequest) -> StartCall[chat_pb2.CompleteResponse]:
     """Calls Complete."""
+    return _streaming(request, lambda replica: replica.chat.Complete)
 
+
+def embed_call(request: chat_pb2.EmbedRequest) -> StartCall[chat_pb2.EmbedResponse]:
+    """Calls Embed, whose answer is one message."""
+    return _single(request, lambda replica: replica.chat.Embed)
+
+
+def count_tokens_call(request: chat_pb2.CountTokensRequest) -> StartCall[chat_pb2.CountTokensResponse]:
+    """Calls CountTokens, whose answer is one message."""
+    return _single(request, lambda replica: replica.chat.CountTokens)
+
+
+def generate_call(request: images_pb2.GenerateRequest) -> StartCall[images_pb2.GenerateResponse]:
+    """Calls Generate."""
+    return _streaming(request, lambda replica: replica.images.Generate)
+
+
+def edit_call(upload: Upload[images_pb2.EditRequest]) -> StartCall[images_pb2.EditResponse]:
+    """Calls Edit."""
+    return _uploading(upload, lambda replica: replica.images.Edit)
+
+
+def vary_call(upload: Upload[images_pb2.VaryRequest]) -> StartCall[images_pb2.VaryResponse]:
+    """Calls Vary."""
+    return _uploading(upload, lambda replica: replica.images.Vary)
+
+
+def transcribe_call(upload: Upload[audio_pb2.TranscribeRequest]) -> StartCall[audio_pb2.TranscribeResponse]:
+    """Calls Transcribe."""
+    return _uploading(upload, lambda replica: replica.audio.Transcribe)
+
+
+def translate_call(upload: Upload[audio_pb2.TranslateRequest]) -> StartCall[audio_pb2.TranslateResponse]:
+    """Calls Translate."""
+    return _uploading(upload, lambda replica: replica.audio.Translate)
+
+
+def speak_call(request: audio_pb2.SpeakRequest) -> StartCall[audio_pb2.SpeakResponse]:
+    """Calls Speak."""
+    return _streaming(request, lambda replica: replica.audio.Speak)
+
+
+def list_voices_call(request: audio_pb2.ListVoicesRequest) -> StartCall[audio_pb2.ListVoicesResponse]:
+    """Calls ListVoices, whose answer is one message."""
+    return _single(request, lambda replica: replica.audio.ListVoices)
+
+
+def _streaming(
+    request: _Request, method: Callable[[Replica], Callable[..., grpc.aio.UnaryStreamCall[RequestT, AnswerT]]]
+) -> StartCall[AnswerT]:
     async def start(
         replica: Replica, lease: Lease, limit_s: float, metadata: Metadata
-    ) -> AsyncGenerator[chat_pb2.CompleteResponse, None]:
+    ) -> AsyncGenerator[AnswerT, None]:
         request.context.lease_id = lease.lease_id
-        call = replica.chat.Complete(request, timeout=limit_s, metadata=metadata)
+        call = method(replica)(request, timeout=limit_s, metadata=metadata)
         try:
             async for message in call:
                 yield message
@@ -46,15 +100,14 @@ def complete_call(request: chat_pb2.CompleteRequest) -> StartCall[chat_pb2.Compl
     return start
 
 
-def embed_call(request: chat_pb2.EmbedRequest) -> StartCall[chat_pb2.EmbedResponse]:
-    """Calls Embed, whose answer is one message."""
-
+def _single(
+    request: _Request, method: Callable[[Replica], Callable[..., grpc.aio.UnaryUnaryCall[RequestT, AnswerT]]]
+) -> StartCall[AnswerT]:
     async def start(
         replica: Replica, lease: Lease, limit_s: float, metadata: Metadata
-    ) -> AsyncGenerator[chat_pb2.EmbedResponse, None]:
+    ) -> AsyncGenerator[AnswerT, None]:
         request.context.lease_id = lease.lease_id
-        call: grpc.aio.UnaryUnaryCall[chat_pb2.EmbedRequest, chat_pb2.EmbedResponse]
-        call = replica.chat.Embed(request, timeout=limit_s, metadata=metadata)
+        call = method(replica)(request, timeout=limit_s, metadata=metadata)
         try:
             yield await call
         finally:
@@ -63,17 +116,17 @@ def embed_call(request: chat_pb2.EmbedRequest) -> StartCall[chat_pb2.EmbedRespon
     return start
 
 
-def count_tokens_call(request: chat_pb2.CountTokensRequest) -> StartCall[chat_pb2.CountTokensResponse]:
-    """Calls CountTokens, whose answer is one message."""
-
+def _uploading(
+    upload: Upload[RequestT],
+    method: Callable[[Replica], Callable[..., grpc.aio.StreamStreamCall[RequestT, AnswerT]]],
+) -> StartCall[AnswerT]:
     async def start(
         replica: Replica, lease: Lease, limit_s: float, metadata: Metadata
-    ) -> AsyncGenerator[chat_pb2.CountTokensResponse, None]:
-        request.context.lease_id = lease.lease_id
-        call: grpc.aio.UnaryUnaryCall[chat_pb2.CountTokensRequest, chat_pb2.CountTokensResponse]
-        call = replica.chat.CountTokens(request, timeout=limit_s, metadata=metadata)
+    ) -> AsyncGenerator[AnswerT, None]:
+        call = method(replica)(upload(lease.lease_id), timeout=limit_s, metadata=metadata)
         try:
-            yield await call
+            async for message in call:
+                yield message
         finally:
             call.cancel()
 

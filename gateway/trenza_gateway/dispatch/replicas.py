@@ -8,16 +8,20 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import grpc
+from trenza.audio.v1 import audio_pb2_grpc
 from trenza.chat.v1 import chat_pb2_grpc
+from trenza.images.v1 import images_pb2_grpc
 from trenza_runtime.rpc.channel import open_channel
 
 
 @dataclass(slots=True)
 class Replica:
-    """A replica that can be called."""
+    """A replica that can be called. It serves one of these APIs; a stub costs nothing until it is used."""
 
     channel: grpc.aio.Channel
     chat: chat_pb2_grpc.ChatServiceAsyncStub
+    audio: audio_pb2_grpc.AudioServiceAsyncStub
+    images: images_pb2_grpc.ImagesServiceAsyncStub
     calls: int = 0
     gone: bool = False
 
@@ -34,9 +38,7 @@ class Replicas:
         """The replica at an address, kept open while in use."""
         replica = self._by_address.get(address)
         if replica is None:
-            channel = open_channel(address)
-            stub: chat_pb2_grpc.ChatServiceAsyncStub = chat_pb2_grpc.ChatServiceStub(channel)
-            replica = self._by_address[address] = Replica(channel, stub)
+            replica = self._by_address[address] = _open(address)
         replica.calls += 1
         try:
             yield replica
@@ -63,3 +65,11 @@ class Replicas:
         task = asyncio.ensure_future(replica.channel.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _open(address: str) -> Replica:
+    channel = open_channel(address)
+    chat: chat_pb2_grpc.ChatServiceAsyncStub = chat_pb2_grpc.ChatServiceStub(channel)
+    audio: audio_pb2_grpc.AudioServiceAsyncStub = audio_pb2_grpc.AudioServiceStub(channel)
+    images: images_pb2_grpc.ImagesServiceAsyncStub = images_pb2_grpc.ImagesServiceStub(channel)
+    return Replica(channel, chat, audio, images)

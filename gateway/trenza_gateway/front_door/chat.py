@@ -13,7 +13,7 @@ from trenza_runtime.errors import Reason, RpcFault
 from trenza_gateway import metrics
 from trenza_gateway.dispatch.calls import chat_call, complete_call, count_tokens_call, embed_call
 from trenza_gateway.dispatch.dispatcher import Dispatcher, MessageT, StartCall
-from trenza_gateway.dispatch.intake import Intake
+from trenza_gateway.dispatch.intake.chat import ChatIntake
 from trenza_gateway.dispatch.job import Job
 from trenza_gateway.front_door.callers import Callers, Context
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 class ChatFrontDoor(chat_pb2_grpc.ChatServiceServicer):
     """The servicer. Faults raised here become rich statuses in the server."""
 
-    def __init__(self, callers: Callers, intake: Intake, dispatcher: Dispatcher) -> None:
+    def __init__(self, callers: Callers, intake: ChatIntake, dispatcher: Dispatcher) -> None:
         self._callers = callers
         self._intake = intake
         self._dispatcher = dispatcher

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trenza.chat.v1 import chat_pb2
 from trenza.common.v1 import common_pb2
 
+from trenza_gateway.openai.bodies import ModelBody
 from trenza_gateway.openai.encoding import json_bytes
 from trenza_gateway.openai.errors import bad_request
 from trenza_gateway.openai.requests import GenerationBody, ResponseFormat
@@ -71,7 +72,7 @@ def _json_schema(said: ResponseFormat) -> chat_pb2.JsonSchemaFormat:
     )
 
 
-def priority_class(body: GenerationBody, header: str | None) -> common_pb2.PriorityClass.ValueType:
+def priority_class(body: ModelBody, header: str | None) -> common_pb2.PriorityClass.ValueType:
     """The priority class that the body or else X-Priority asks for; raises a 400 ApiError for a bad header."""
     if header is not None and header.strip() not in ("0", "1", "2"):
         raise bad_request("Invalid value for 'X-Priority': it must be 0, 1 or 2.", param="X-Priority")

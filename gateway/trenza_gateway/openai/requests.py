@@ -1,12 +1,13 @@
-"""What the bodies of requests may say: the honoured fields, their types and their bounds."""
+"""What the bodies of text requests may say: the honoured fields, their types and their bounds."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from trenza_gateway.openai.errors import ApiError, bad_request
+from trenza_gateway.openai.bodies import ModelBody, Seed, Strict, parse_json
+from trenza_gateway.openai.errors import bad_request
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 1_000
@@ -16,19 +17,12 @@ MAX_PROMPT_TOKENS = 1_000_000
 MAX_STOPS = 16
 MAX_LOGIT_BIASES = 4_096
 
-_Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 _TokenId = Annotated[int, Field(ge=0, le=2**32 - 1)]
 _TokenIds = Annotated[list[_TokenId], Field(min_length=1, max_length=MAX_PROMPT_TOKENS, fail_fast=True)]
 _StopText = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
-class _Strict(BaseModel):
-    """No coercion: "5" is not a number, 1 is not a boolean, NaN is no temperature."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class ContentPart(_Strict):
+class ContentPart(Strict):
     """A piece of a turn. Texts and refusals are honoured; the other kinds are known in order to be refused by name."""
 
     type: Literal["text", "refusal", "image_url", "input_audio", "file"]
@@ -36,14 +30,14 @@ class ContentPart(_Strict):
     refusal: str | None = None
 
 
-class FunctionCall(_Strict):
+class FunctionCall(Strict):
     """The function that an assistant called earlier, and its arguments in JSON."""
 
     name: str = Field(min_length=1, max_length=256)
     arguments: str
 
 
-class ToolCall(_Strict):
+class ToolCall(Strict):
     """A call that an assistant made earlier in the conversation."""
 
     id: str = Field(max_length=256)
@@ -51,7 +45,7 @@ class ToolCall(_Strict):
     function: FunctionCall
 
 
-class ChatMessage(_Strict):
+class ChatMessage(Strict):
     """One turn of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -63,7 +57,7 @@ class ChatMessage(_Strict):
     tool_call_id: str | None = Field(default=None, max_length=256)
 
 
-class JsonSchema(_Strict):
+class JsonSchema(Strict):
     """A named JSON Schema for the answer."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
@@ -72,25 +66,22 @@ class JsonSchema(_Strict):
     strict: bool | None = None
 
 
-class ResponseFormat(_Strict):
+class ResponseFormat(Strict):
     """The form of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     """How to stream."""
 
     include_usage: bool | None = None
 
 
-class GenerationBody(_Strict):
+class GenerationBody(ModelBody):
     """The fields that chat completions and completions share."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="allow", protected_namespaces=())
-
-    model: str = Field(min_length=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
@@ -102,7 +93,7 @@ class GenerationBody(_Strict):
     repetition_penalty: float | None = Field(default=None, gt=0, le=10, description="The same as `repeat_penalty`.")
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    seed: _Seed | None = None
+    seed: Seed | None = None
     stop: _StopText | Annotated[list[_StopText], Field(max_length=MAX_STOPS, fail_fast=True)] | None = None
     logit_bias: (
         Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_LOGIT_BIASES)] | None
@@ -114,13 +105,6 @@ class GenerationBody(_Strict):
         default=None, min_length=1, max_length=100_000, description="Beyond OpenAI: a GBNF grammar for the answer."
     )
     response_format: ResponseFormat | None = None
-    priority: Literal[0, 1, 2] | None = Field(
-        default=None,
-        description="Beyond OpenAI: 0 urgent, 1 normal, 2 background. The header X-Priority says the same.",
-    )
-    session_id: str | None = Field(
-        default=None, max_length=256, description="Beyond OpenAI: requests of one session prefer the same replica."
-    )
 
     @property
     def choices(self) -> int:
@@ -163,36 +147,7 @@ _BodyT = TypeVar("_BodyT", bound=GenerationBody)
 
 def parse(kind: type[_BodyT], body: bytes) -> _BodyT:
     """Reads a body. Raises a 400 ApiError that names the field that is wrong."""
-    try:
-        parsed = kind.model_validate_json(body)
-    except ValidationError as error:
-        raise _bad_body(error) from None
+    parsed = parse_json(kind, body)
     if parsed.stream_options is not None and not parsed.stream:
         raise bad_request("'stream_options' is only allowed when 'stream' is true.", param="stream_options")
     return parsed
-
-
-def _bad_body(error: ValidationError) -> ApiError:
-    """The 400 for the complaint that is most to the point: the one deepest inside the body."""
-    found = max(error.errors(include_url=False, include_input=False), key=lambda item: len(item["loc"]))
-    if found["type"] == "json_invalid":
-        return bad_request(f"The body is not valid JSON: {found['ctx']['error']}.", code="invalid_json")
-    param = path_of(found["loc"])
-    if found["type"] == "missing":
-        return bad_request(f"Missing required field: '{param}'.", param=param, code="missing_required_parameter")
-    where = f"'{param}'" if param else "the body"
-    return bad_request(f"Invalid value for {where}: {found['msg']}.", param=param, code="invalid_value")
-
-
-def path_of(location: tuple[int | str, ...]) -> str | None:
-    """A location inside a body as OpenAI writes it: `messages[0].content`. Names of a union's members are left out."""
-    path = ""
-    for step in location:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif step.isidentifier() and step not in _UNION_MEMBERS:
-            path += f".{step}" if path else step
-    return path or None
-
-
-_UNION_MEMBERS = frozenset({"str", "int", "float", "bool"})

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from trenza_runtime.errors import RpcFault
 
 from trenza_gateway.dispatch.calls import chat_call
+from trenza_gateway.dispatch.intake.chat import ChatIntake
 from trenza_gateway.openai.chat import ChatAnswer, ChatChunks, chat_request
 from trenza_gateway.openai.errors import error_of_fault
 from trenza_gateway.openai.fields import CHAT_FIELDS, unknown_fields
@@ -20,6 +21,7 @@ PROMPT_PARAM = "messages"
 def chat_router(parts: Parts) -> APIRouter:
     """The route of chat completions."""
     router = APIRouter(tags=["Text"])
+    intake = ChatIntake(parts.intake)
 
     @router.post("/v1/chat/completions", summary="Answer a conversation", openapi_extra=CHAT_DOCUMENTATION)
     async def chat_completions(request: Request) -> Response:
@@ -28,7 +30,7 @@ def chat_router(parts: Parts) -> APIRouter:
         proto = chat_request(body)
         proto.context.CopyFrom(request_context(request, body, body.session_id or body.prompt_cache_key))
         try:
-            job = parts.intake.chat(proto)
+            job = intake.chat(proto)
         except RpcFault as fault:
             raise error_of_fault(fault, PROMPT_PARAM) from fault
         answer = parts.dispatcher.run(job, chat_call(proto))

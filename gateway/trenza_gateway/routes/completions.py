@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from trenza_runtime.errors import RpcFault
 
 from trenza_gateway.dispatch.calls import complete_call
+from trenza_gateway.dispatch.intake.chat import ChatIntake
 from trenza_gateway.openai.completions import CompletionAnswer, CompletionChunks, completion_requests
 from trenza_gateway.openai.errors import error_of_fault
 from trenza_gateway.openai.fields import COMPLETION_FIELDS, unknown_fields
@@ -20,6 +21,7 @@ PROMPT_PARAM = "prompt"
 def completions_router(parts: Parts) -> APIRouter:
     """The route of plain completions."""
     router = APIRouter(tags=["Text"])
+    intake = ChatIntake(parts.intake)
 
     @router.post("/v1/completions", summary="Continue texts", openapi_extra=COMPLETION_DOCUMENTATION)
     async def completions(request: Request) -> Response:
@@ -32,7 +34,7 @@ def completions_router(parts: Parts) -> APIRouter:
             if len(protos) > 1:
                 proto.context.request_id = f"{context.request_id}.{number}"
         try:
-            jobs = [parts.intake.completion(proto) for proto in protos]
+            jobs = [intake.completion(proto) for proto in protos]
         except RpcFault as fault:
             raise error_of_fault(fault, PROMPT_PARAM) from fault
         answers = [parts.dispatcher.run(job, complete_call(proto)) for job, proto in zip(jobs, protos, strict=True)]

@@ -11,13 +11,14 @@ from trenza.common.v1 import common_pb2
 
 from trenza_gateway.dispatch.dispatcher import Dispatcher
 from trenza_gateway.dispatch.fleet import Fleet
-from trenza_gateway.dispatch.intake import Intake
+from trenza_gateway.dispatch.intake.intake import Intake
 from trenza_gateway.edge import Caller
 from trenza_gateway.limits import Bodies, RequestCounter
 from trenza_gateway.openai.answers import Identity
+from trenza_gateway.openai.bodies import ModelBody
 from trenza_gateway.openai.fields import ignored_header
 from trenza_gateway.openai.options import priority_class
-from trenza_gateway.openai.requests import GenerationBody
+from trenza_gateway.uploads import Uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Parts:
     intake: Intake
     dispatcher: Dispatcher
     bodies: Bodies
+    uploads: Uploads
     counter: RequestCounter
     scheduler_up: Callable[[], bool]
     wall_clock: Callable[[], float]
@@ -45,7 +47,7 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def request_context(request: Request, body: GenerationBody, session_id: str | None) -> common_pb2.RequestContext:
+def request_context(request: Request, body: ModelBody, session_id: str | None = None) -> common_pb2.RequestContext:
     """What goes with the call to a model. Raises ApiError for a bad X-Priority."""
     caller = caller_of(request)
     return common_pb2.RequestContext(
@@ -53,7 +55,7 @@ def request_context(request: Request, body: GenerationBody, session_id: str | No
         model=body.model,
         priority=priority_class(body, request.headers.get("x-priority")),
         tenant=caller.tenant,
-        session_id=session_id or "",
+        session_id=session_id or body.session_id or "",
     )
 
 

@@ -13,11 +13,12 @@ from openai.types.chat import completion_create_params as chat_params
 from trenza.chat.v1 import chat_pb2
 from trenza.common.v1 import common_pb2
 from trenza_gateway.openai.answers import AnswerError, Identity
+from trenza_gateway.openai.bodies import path_of
 from trenza_gateway.openai.chat import ChatAnswer, ChatChunks, chat_request
 from trenza_gateway.openai.completions import CompletionChunks, completion_requests
 from trenza_gateway.openai.errors import ApiError, error_of_fault
 from trenza_gateway.openai.fields import CHAT_FIELDS, COMPLETION_FIELDS, HONOURED, ignored_header, unknown_fields
-from trenza_gateway.openai.requests import ChatBody, CompletionBody, parse, path_of
+from trenza_gateway.openai.requests import ChatBody, CompletionBody, parse
 from trenza_runtime.errors import Reason, RpcFault
 
 IDENTITY = Identity("chatcmpl-1", 1_700_000_000, "m")
