@@ -1,0 +1,1 @@
+"""The audio service: it writes down what is said, translates it into English, and speaks."""

@@ -1,0 +1,1 @@
+"""Hearing: speech to text, of the same language or English."""

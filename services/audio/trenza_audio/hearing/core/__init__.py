@@ -1,0 +1,1 @@
+"""Hearing's decisions: pure functions on plain data."""
