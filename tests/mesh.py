@@ -88,7 +88,7 @@ class Process:
 
 
 class Mesh:
-    """Scheduler, chat replicas and a gateway. `start` brings up the usual set; tests may add, kill and restart single processes."""
+    """Scheduler, replicas and a gateway. `start` brings up the usual set; tests may add, kill and restart single processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -118,15 +118,19 @@ class Mesh:
         return self._spawn("scheduler", "trenza_scheduler", environment, wait=True)
 
     def start_chat(self, name: str, wait: bool = True, **environment: str) -> Process:
-        environment = {
-            "TRENZA_CHAT_GRPC_PORT": "0",
-            "TRENZA_CHAT_REPLICA_ID": name,
-            "TRENZA_CHAT_THREADS": "1",  # several replicas share few cores, and threads that wait for one another spin
-            "TRENZA_CHAT_MODELS_ROOT": str(STARTER_MODELS),
-            "TRENZA_CHAT_SCHEDULER_ADDRESS": f"127.0.0.1:{self.scheduler_port}",
-            **environment,
+        return self.start_replica("chat", name, wait, **environment)
+
+    def start_replica(self, modality: str, name: str, wait: bool = True, **environment: str) -> Process:
+        """A replica of any modality; `environment` are whole names of variables."""
+        settings = {
+            "GRPC_PORT": "0",
+            "REPLICA_ID": name,
+            "THREADS": "1",  # several replicas share few cores, and threads that wait for one another spin
+            "MODELS_ROOT": str(STARTER_MODELS),
+            "SCHEDULER_ADDRESS": f"127.0.0.1:{self.scheduler_port}",
         }
-        return self._spawn(name, "trenza_chat", environment, wait)
+        usual = {f"TRENZA_{modality.upper()}_{key}": value for key, value in settings.items()}
+        return self._spawn(name, f"trenza_{modality}", {**usual, **environment}, wait)
 
     def start_gateway(self, name: str = "gateway", wait: bool = True, **environment: str) -> Process:
         environment = {

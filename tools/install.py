@@ -1,6 +1,7 @@
 """Makes `.venv` and installs the workspace into it: `python3 tools/install.py run` or `… dev`.
 
-Does nothing, and asks no network, when everything is there already. Uses the standard library only, and nothing that a Python
+`run` installs the services of the modalities that TRENZA_MODALITIES names, all where it is not set; PyTorch, which takes
+several gigabytes, comes with the images service only. `dev` installs everything. Does nothing, and asks no network, when everything is there already. Uses the standard library only, and nothing that a Python
 which is too old cannot even read: it has to get as far as saying so.
 """
 
@@ -18,8 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = ROOT / ".trenza" / "install.log"
-# In the order of their dependencies.
-PACKAGES = ("protos", "runtime", "services/llama", "services/chat", "scheduler", "gateway", "client", "local")
+# In the order of their dependencies, the services of a modality between what they need and what starts them.
+BASE = ("protos", "runtime", "scheduler", "gateway", "client", "local")
+SERVICES = {
+    "chat": ("services/llama", "services/chat"),
+    "audio": ("services/audio",),
+    "images": ("services/images",),
+}
 RECIPES = "models"  # tests use its questions; training needs more than what is installed here
 OLDEST_PYTHON = (3, 11)
 SIGN_OF_LIFE_S = 10
@@ -35,28 +41,40 @@ def main() -> None:
         fail(
             f"Trenza needs Python 3.11 or newer and this is {found}; name a newer one, as in make run PYTHON=python3.12"
         )
+    packages = chosen_packages(level)
     stamp = VENV / f".trenza-{level}"
-    wanted = fingerprint(level)
+    wanted = fingerprint(level, packages)
     if stamp.exists() and stamp.read_text() == wanted:
         return
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
     print(f"Installing into {VENV.name}/ (details in {LOG.relative_to(ROOT)})", flush=True)
     make_environment()
-    install_workspace()
+    install_workspace(packages)
     if level == "dev":
         pip("the tools that tests and checks use", "--no-build-isolation", "--group", "dev", "-e", RECIPES)
-        (VENV / ".trenza-run").write_text(fingerprint("run"))
+        (VENV / ".trenza-run").write_text(fingerprint("run", packages))
     stamp.write_text(wanted)
 
 
-def fingerprint(level: str) -> str:
+def chosen_packages(level: str) -> "list[str]":
+    """The workspace's packages that this level installs, whole modalities at a time."""
+    named = os.environ.get("TRENZA_MODALITIES", ",".join(SERVICES)) if level == "run" else ",".join(SERVICES)
+    modalities = [name.strip() for name in named.split(",") if name.strip()]
+    unknown = [name for name in modalities if name not in SERVICES]
+    if unknown:
+        fail(f"TRENZA_MODALITIES names {unknown[0]!r}; there are {', '.join(SERVICES)}")
+    services = [package for name in SERVICES if name in modalities for package in SERVICES[name]]
+    return [*BASE[:2], *services, *BASE[2:]]
+
+
+def fingerprint(level: str, packages: "list[str]") -> str:
     """Changes whenever what has to be installed does, or where, or with which Python."""
     import tomllib  # not there where Python is too old
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    digest = hashlib.sha256(repr((level, sys.version, str(ROOT), groups)).encode())
-    for package in (*PACKAGES, RECIPES):
+    digest = hashlib.sha256(repr((level, sys.version, str(ROOT), groups, packages)).encode())
+    for package in (*packages, RECIPES):
         digest.update((ROOT / package / "pyproject.toml").read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()
@@ -84,13 +102,13 @@ def environment_works() -> bool:
     )
 
 
-def install_workspace() -> None:
+def install_workspace(packages: "list[str]") -> None:
     """The compiled library first, because it takes longest and fails for reasons of its own; then the packages."""
-    if not has("llama_cpp"):
+    if "services/llama" in packages and not has("llama_cpp"):
         require_compiler()
         pip("llama.cpp, which is compiled: about five minutes the first time", "--verbose", LLAMA_CPP)
-    editable = [argument for package in PACKAGES for argument in ("-e", package)]
-    pip("Trenza and what it needs", "--no-build-isolation", *editable)
+    editable = [argument for package in packages for argument in ("-e", package)]
+    pip("Trenza and what it needs" + (", PyTorch included" if "services/images" in packages else ""), "--no-build-isolation", *editable)
 
 
 def has(module: str) -> bool:

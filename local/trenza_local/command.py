@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trenza up",
         description="Start the whole mesh on this machine; Ctrl-C stops it.",
-        epilog="Settings are environment variables; those of the launcher are TRENZA_MODALITIES and TRENZA_CHAT_REPLICAS.",
+        epilog="Settings are environment variables; those of the launcher are TRENZA_MODALITIES and TRENZA_<MODALITY>_REPLICAS.",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="show everything that the components log, not warnings only"

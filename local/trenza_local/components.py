@@ -24,9 +24,11 @@ class Kind:
 KINDS = {
     "scheduler": Kind("trenza_scheduler", {"GRPC_PORT": 9091, "METRICS_PORT": 0}),
     "chat": Kind("trenza_chat", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
+    "audio": Kind("trenza_audio", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
+    "images": Kind("trenza_images", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
     "gateway": Kind("trenza_gateway", {"HTTP_PORT": 8080, "GRPC_PORT": 9090}),
 }
-MODALITIES = ("chat",)
+MODALITIES = ("chat", "audio", "images")
 """The kinds that serve models."""
 
 

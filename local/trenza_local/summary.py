@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trenza_local.components import Component, reachable
 
 SAMPLE_QUESTION = "What is 7 + 5?"
-USUAL_MODEL = "starter-chat"
+SAMPLE_SENTENCE = "Draw three blue squares, please."
+SAMPLE_FILE = "speech.mp3"
+SAMPLE_PICTURE = "a blue star on a yellow background"
+VOICE, HEARER = "starter-voice", "starter-whisper"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def listening(component: Component, ports: Mapping[str, int]) -> str:
 def summary(
     gateway: Component, ports: Mapping[str, int], models: Sequence[Model] | None, logs: Path, keys_needed: bool
 ) -> str:
-    """The start-up summary, with a curl line that works."""
+    """The start-up summary, with curl lines that work."""
     host = reachable(gateway.host)
     url = f"http://{host}:{ports['http_port']}"
     if models is None:
@@ -58,19 +61,63 @@ def summary(
     ]
     lines = [f"  {name:<12}{value}" for name, value in rows]
     return "\n".join(
-        ["Trenza is ready.", "", *lines, "", "Try it:", "", f"  {curl(url, models or (), keys_needed)}", ""]
+        [
+            *("Trenza is ready.", "", *lines, "", "Try it:", ""),
+            *(f"  {command}" for command in commands(url, models or (), keys_needed)),
+            "",
+        ]
     )
 
 
-def curl(url: str, models: Sequence[Model], keys_needed: bool) -> str:
-    """A command that asks a chat model something; without one, a command that lists the models."""
+def commands(url: str, models: Sequence[Model], keys_needed: bool) -> list[str]:
+    """Commands that ask each modality's model something; without any, a command that lists the models."""
     key = ["-H", "authorization: Bearer $TRENZA_API_KEY"] if keys_needed else []
-    chat = sorted((model.name for model in models if model.modality == "chat"), key=lambda name: name != USUAL_MODEL)
-    if not chat:
-        return _shell(["curl", f"{url}/v1/models", *key])
-    body = {"model": chat[0], "messages": [{"role": "user", "content": SAMPLE_QUESTION}]}
-    content_type = ["-H", "content-type: application/json"]
-    return _shell(["curl", f"{url}/v1/chat/completions", *key, *content_type, "-d", json.dumps(body)])
+    asked = [
+        _shell(["curl", f"{url}{path}", *key, *words])
+        for modality, path, words_of in _SAMPLES
+        if (words := words_of(_usual(modality, models)))
+    ]
+    return asked or [_shell(["curl", f"{url}/v1/models", *key])]
+
+
+def _usual(modality: str, models: Sequence[Model]) -> Mapping[str, str]:
+    """A model to ask of each kind that the modality has, the starter model where it is there."""
+    names = sorted(model.name for model in models if model.modality == modality)
+    if modality == "audio":
+        return {name: name for name in names if name in (VOICE, HEARER)}
+    return {modality: min(names, key=lambda name: not name.startswith("starter-"))} if names else {}
+
+
+def _chat(models: Mapping[str, str]) -> list[str]:
+    return (
+        _json({"model": models["chat"], "messages": [{"role": "user", "content": SAMPLE_QUESTION}]}) if models else []
+    )
+
+
+def _speech(models: Mapping[str, str]) -> list[str]:
+    body = {"model": VOICE, "input": SAMPLE_SENTENCE, "voice": "alloy"}
+    return [*_json(body), "-o", SAMPLE_FILE] if VOICE in models else []
+
+
+def _transcript(models: Mapping[str, str]) -> list[str]:
+    return ["-F", f"model={HEARER}", "-F", f"file=@{SAMPLE_FILE}"] if {VOICE, HEARER} <= models.keys() else []
+
+
+def _picture(models: Mapping[str, str]) -> list[str]:
+    body = {"model": models.get("images"), "prompt": SAMPLE_PICTURE, "response_format": "url"}
+    return _json(body) if models else []
+
+
+def _json(body: Mapping[str, object]) -> list[str]:
+    return ["-H", "content-type: application/json", "-d", json.dumps(body)]
+
+
+_SAMPLES: Sequence[tuple[str, str, Callable[[Mapping[str, str]], list[str]]]] = (
+    ("chat", "/v1/chat/completions", _chat),
+    ("audio", "/v1/audio/speech", _speech),
+    ("audio", "/v1/audio/transcriptions", _transcript),
+    ("images", "/v1/images/generations", _picture),
+)
 
 
 def _shell(words: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from trenza_local.core.restarts import LONGEST_DELAY_S, STABLE_S, STILLBIRTH_LIM
 from trenza_local.fleet import summarise
 from trenza_local.output import Output, read
 from trenza_local.ports import ConfigurationError, Port, require_free
-from trenza_local.summary import Model, curl, listening, summary
+from trenza_local.summary import Model, commands, listening, summary
 
 
 def mesh_of(**environment: str) -> dict[str, Component]:
@@ -217,12 +217,26 @@ def test_the_summary_has_a_line_to_paste() -> None:
     assert "starter-chat (ready)" in text
 
 
-def test_the_line_to_paste_follows_what_there_is() -> None:
-    assert (
-        curl("http://h", [], keys_needed=True) == 'curl http://h/v1/models -H "authorization: Bearer $TRENZA_API_KEY"'
-    )
-    other = curl("http://h", [Model("it's", "chat", "ready", True)], keys_needed=False)
+def test_the_lines_to_paste_follow_what_there_is() -> None:
+    asking_for_keys = 'curl http://h/v1/models -H "authorization: Bearer $TRENZA_API_KEY"'
+    assert commands("http://h", [], keys_needed=True) == [asking_for_keys]
+    (other,) = commands("http://h", [Model("it's", "chat", "ready", True)], keys_needed=False)
     assert json.loads(shlex.split(other)[-1])["model"] == "it's"
+
+
+@pytest.mark.parametrize(
+    ("models", "paths"),
+    [
+        ({"starter-voice": "audio"}, ["audio/speech"]),
+        ({"starter-whisper": "audio"}, ["models"]),
+        ({"starter-whisper": "audio", "starter-voice": "audio"}, ["audio/speech", "audio/transcriptions"]),
+        ({"a": "images", "starter-draw": "images"}, ["images/generations"]),
+        ({"c": "chat", "i": "images"}, ["chat/completions", "images/generations"]),
+    ],
+)
+def test_each_modality_has_its_line(models: dict[str, str], paths: list[str]) -> None:
+    lines = commands("http://h", [Model(name, kind, "ready", True) for name, kind in models.items()], keys_needed=False)
+    assert [shlex.split(line)[1] for line in lines] == [f"http://h/v1/{path}" for path in paths]
 
 
 def test_addresses_are_shown_as_one_types_them() -> None:

@@ -15,7 +15,10 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-FOLDERS = ("protos", "client", "runtime", "scheduler", "gateway", "local", "models", "services/llama", "services/chat")
+FOLDERS = (
+    *("protos", "client", "runtime", "scheduler", "gateway", "local", "models"),
+    *("services/llama", "services/chat", "services/audio", "services/images"),
+)
 """Every package of the workspace."""
 
 ALLOWED = {
@@ -26,6 +29,8 @@ ALLOWED = {
     "trenza_gateway": ("trenza", "trenza_runtime"),
     "trenza_llama": ("trenza", "trenza_runtime"),
     "trenza_chat": ("trenza", "trenza_runtime", "trenza_llama"),
+    "trenza_audio": ("trenza", "trenza_runtime"),
+    "trenza_images": ("trenza", "trenza_runtime"),
     "trenza_local": ("trenza", "trenza_runtime"),
     "trenza_recipes": (),
 }
