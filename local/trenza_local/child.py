@@ -114,7 +114,7 @@ class Child:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid())),
             *(sys.executable, "-m", self.component.module),
-            env={**os.environ, **self.component.environment, **own},
+            env={"GRPC_VERBOSITY": "ERROR", **os.environ, **self.component.environment, **own},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
