@@ -71,6 +71,7 @@ class Gateway:
             scheduler_up=lambda: self._link.up,
             wall_clock=time.time,
             silence_s=settings.silence_s,
+            audio_limit_bytes=settings.audio_limit_bytes,
         )
         self._http = HttpServer(create_app(parts, access), settings.host, settings.http_port, _http_limits(settings))
         rpc_host = f"[{settings.host}]" if settings.host.count(":") > 1 else settings.host

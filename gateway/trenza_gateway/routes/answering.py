@@ -52,8 +52,10 @@ class Work(Generic[MessageT]):
     silence_s: float
 
 
-async def answer_whole(request: Request, work: Work[MessageT], answer: WholeAnswer[MessageT]) -> Response:
-    """The whole answer as JSON. Raises ApiError, or ClientGone when the client leaves before it is ready."""
+async def answer_whole(
+    request: Request, work: Work[MessageT], answer: WholeAnswer[MessageT], media_type: str = "application/json"
+) -> Response:
+    """The whole answer. Raises ApiError, or ClientGone when the client leaves before it is ready."""
 
     async def gather() -> bytes:
         async with aclosing(merge(work.parts)) as messages:
@@ -65,7 +67,7 @@ async def answer_whole(request: Request, work: Work[MessageT], answer: WholeAnsw
         body = await while_client_listens(request.receive, gather())
     except (RpcFault, AnswerError) as error:
         raise as_api_error(error, work.prompt_param) from error
-    return Response(body, media_type="application/json", headers=dict(work.headers))
+    return Response(body, media_type=media_type, headers=dict(work.headers))
 
 
 class EventStream(Response, Generic[MessageT]):

@@ -23,7 +23,8 @@ from trenza_gateway.uploads import Uploads
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of the gateway that answer requests. `wall_clock` tells seconds since the Unix epoch."""
+    """The parts of the gateway that answer requests. `wall_clock` tells seconds since the Unix epoch,
+    `audio_limit_bytes` is the size of the largest sound that is heard."""
 
     fleet: Fleet
     intake: Intake
@@ -34,6 +35,7 @@ class Parts:
     scheduler_up: Callable[[], bool]
     wall_clock: Callable[[], float]
     silence_s: float
+    audio_limit_bytes: int
 
     def identity(self, prefix: str, model: str) -> Identity:
         """The identity of a new answer; its id begins with `prefix`."""
