@@ -1,0 +1,1 @@
+"""Trenza's images service: pictures over gRPC."""

@@ -1,0 +1,1 @@
+"""Decisions about pictures: sizes, defaults, who shares a step, what fits into memory. Pure."""
