@@ -17,6 +17,9 @@ from trenza_gateway.edge import Edge
 from trenza_gateway.limits import ClientGone
 from trenza_gateway.openai.encoding import json_bytes
 from trenza_gateway.openai.errors import CLIENT_GONE_STATUS, SERVER, ApiError, bad_request
+from trenza_gateway.routes.audio import hearing_router
+from trenza_gateway.routes.audio_documentation import audio_schemas
+from trenza_gateway.routes.audio_speech import speech_router
 from trenza_gateway.routes.chat import chat_router
 from trenza_gateway.routes.completions import completions_router
 from trenza_gateway.routes.documentation import body_schemas, documentation_router
@@ -46,6 +49,8 @@ def create_app(parts: Parts, access: Access) -> ASGIApp:
         models_router(parts),
         chat_router(parts),
         completions_router(parts),
+        hearing_router(parts),
+        speech_router(parts),
         ops_router(parts),
         documentation_router(),
     ):
@@ -65,7 +70,7 @@ def _document(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(body_schemas())
+        document.setdefault("components", {}).setdefault("schemas", {}).update({**body_schemas(), **audio_schemas()})
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI itself documents
