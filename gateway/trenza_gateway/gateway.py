@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 
+from trenza.audio.v1 import audio_pb2, audio_pb2_grpc
 from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
 from trenza.common.v1 import common_pb2, common_pb2_grpc
 from trenza.scheduler.v1 import scheduler_pb2
@@ -20,11 +21,13 @@ from trenza_gateway.connections import ConnectionLimits
 from trenza_gateway.dispatch.core.leases import LeaseBook
 from trenza_gateway.dispatch.dispatcher import Dispatcher
 from trenza_gateway.dispatch.fleet import Fleet
+from trenza_gateway.dispatch.intake.audio import AudioIntake
 from trenza_gateway.dispatch.intake.chat import ChatIntake
 from trenza_gateway.dispatch.intake.intake import Intake, JobLimits
 from trenza_gateway.dispatch.link import SchedulerLink
 from trenza_gateway.dispatch.placement import Placement
 from trenza_gateway.dispatch.replicas import Replicas
+from trenza_gateway.front_door.audio import AudioFrontDoor
 from trenza_gateway.front_door.callers import Callers
 from trenza_gateway.front_door.chat import ChatFrontDoor
 from trenza_gateway.front_door.models import ModelsFrontDoor
@@ -122,11 +125,16 @@ def _http_limits(settings: Settings) -> HttpLimits:
 
 def _services(callers: Callers, fleet: Fleet, intake: Intake, dispatcher: Dispatcher) -> list[RpcService]:
     chat = ChatFrontDoor(callers, ChatIntake(intake), dispatcher)
+    audio = AudioFrontDoor(callers, AudioIntake(intake), dispatcher)
     models = ModelsFrontDoor(callers, fleet)
     return [
         RpcService(
             chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
             lambda server: chat_pb2_grpc.add_ChatServiceServicer_to_server(chat, server),
+        ),
+        RpcService(
+            audio_pb2.DESCRIPTOR.services_by_name["AudioService"].full_name,
+            lambda server: audio_pb2_grpc.add_AudioServiceServicer_to_server(audio, server),
         ),
         RpcService(
             common_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,

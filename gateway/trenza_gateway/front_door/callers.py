@@ -32,14 +32,14 @@ class Callers:
             raise RpcFault(grpc.StatusCode.UNAUTHENTICATED, Reason.UNAUTHENTICATED, message)
         return tenant
 
-    def settle(self, context: Context, said: common_pb2.RequestContext) -> None:
+    def settle(self, context: Context, said: common_pb2.RequestContext, *, model_required: bool = True) -> None:
         """Makes the request's context the gateway's own: unique id, true tenant, no lease. Raises RpcFault."""
         said.tenant = self.tenant(context)
         _, said.request_id = request_ids(said.request_id or _metadata(context, "x-request-id"))
         said.lease_id = ""
         if said.priority not in _PRIORITIES:
             raise _invalid("context.priority", f"{said.priority} is no priority class.")
-        if not said.model:
+        if model_required and not said.model:
             raise _invalid("context.model", "No model is named.")
         if len(said.session_id) > MAX_SESSION_ID_LENGTH:
             raise _invalid("context.session_id", f"At most {MAX_SESSION_ID_LENGTH} characters are allowed.")
