@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class AudioServicer(audio_pb2_grpc.AudioServiceServicer):
-    """Serves `trenza.audio.v1.AudioService`."""
+    """Serves `trenza.audio.v1.AudioService`. What the halves give are generators, closed as soon as a call ends."""
 
     def __init__(self, hearing: Hearing, speaking: Speaking) -> None:
         self._hearing = hearing
@@ -25,18 +26,21 @@ class AudioServicer(audio_pb2_grpc.AudioServiceServicer):
     async def Transcribe(
         self, requests: AsyncIterator[pb.TranscribeRequest], context: Context
     ) -> AsyncIterator[pb.TranscribeResponse]:
-        async for response in self._hearing.Transcribe(requests, context):
-            yield response
+        async with aclosing(self._hearing.Transcribe(requests, context)) as responses:
+            async for response in responses:
+                yield response
 
     async def Translate(
         self, requests: AsyncIterator[pb.TranslateRequest], context: Context
     ) -> AsyncIterator[pb.TranslateResponse]:
-        async for response in self._hearing.Translate(requests, context):
-            yield response
+        async with aclosing(self._hearing.Translate(requests, context)) as responses:
+            async for response in responses:
+                yield response
 
     async def Speak(self, request: pb.SpeakRequest, context: Context) -> AsyncIterator[pb.SpeakResponse]:
-        async for response in self._speaking.Speak(request, context):
-            yield response
+        async with aclosing(self._speaking.Speak(request, context)) as responses:
+            async for response in responses:
+                yield response
 
     async def ListVoices(self, request: pb.ListVoicesRequest, context: Context) -> pb.ListVoicesResponse:
         return await self._speaking.ListVoices(request, context)

@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 Task: TypeAlias = Literal["transcribe", "translate"]
+Undecided: TypeAlias = Literal["none", "auto"]
+"""Ways to cut sound that have no settings: in one go, or as the engine likes."""
 
 MAX_PROMPT_CHARS = 16_384
 MAX_HOTWORDS = 256
@@ -63,13 +65,11 @@ class VoiceActivity:
 class HearRequest:
     """Asks for what is said in a file.
 
-    `path` is the upload as the service spooled it; `file_name` is what its owner calls it, for messages. `language` "" is
-    detected. `temperature` None is 0 with the fallback to higher ones. `chunking` "none" hears the sound in one go,
-    "auto" leaves the choice to the engine.
+    `path` is the upload as the service spooled it. `language` "" is detected. `temperature` None is 0 with the fallback to
+    higher ones. `chunking` "none" hears the sound in one go, "auto" leaves the choice to the engine.
     """
 
     path: str
-    file_name: str = ""
     task: Task = "transcribe"
     language: str = ""
     prompt: str = ""
@@ -77,7 +77,7 @@ class HearRequest:
     words: bool = False
     logprobs: bool = False
     hotwords: tuple[str, ...] = ()
-    chunking: VoiceActivity | Literal["none", "auto"] = "none"
+    chunking: VoiceActivity | Undecided = "none"
 
     def __post_init__(self) -> None:
         _require(len(self.prompt) <= MAX_PROMPT_CHARS, f"a prompt has at most {MAX_PROMPT_CHARS} characters")

@@ -1,0 +1,74 @@
+"""Decides where a Whisper runs and with what numbers, from the memory that is free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+CPU = "cpu"
+_MIB = 2**20
+_WORKSPACE_BYTES = 600 * _MIB
+"""What CUDA, its libraries and their scratch space take beside the model."""
+_WINDOW_BYTES = 48 * _MIB
+"""What one window of a batch takes while it is heard, at the width of the largest models."""
+_PREFERRED: Mapping[str, tuple[str, ...]] = {
+    "cuda": ("float16", "bfloat16", "int8_float16", "float32"),
+    "cpu": ("int8", "int8_float32", "float32"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where to load: "cpu" or "cuda", which of several GPUs, and the compute type."""
+
+    device: str
+    index: int
+    compute_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoPlace:
+    """It fits nowhere that it may go; the message says why, as a sentence's end."""
+
+    message: str
+
+
+def place(
+    wanted: str,
+    compute_type: str,
+    weights_bytes: int,
+    batch: int,
+    free_bytes: Mapping[str, int],
+    supported: Mapping[str, Set[str]],
+) -> Placement | NoPlace:
+    """Where to load a model whose file has `weights_bytes`.
+
+    `wanted` is "auto", "cpu" or "cuda"; `free_bytes` is the free memory of "cuda:0", "cuda:1" …; `supported` are the
+    compute types by device, without a key "cuda" where there is no GPU. The GPU with most free memory is taken where
+    the model fits, else the CPU, unless a GPU is insisted on.
+    """
+    needed_bytes = gpu_bytes(weights_bytes, batch)
+    gpus = {int(name.partition(":")[2]): free for name, free in free_bytes.items() if name.startswith("cuda:")}
+    if wanted != CPU and supported.get("cuda") and gpus:
+        index = max(gpus, key=lambda gpu: (gpus[gpu], -gpu))
+        if gpus[index] >= needed_bytes:
+            return _with_type("cuda", index, compute_type, supported["cuda"])
+    if wanted == "cuda":
+        if not supported.get("cuda") or not gpus:
+            return NoPlace("there is no GPU")
+        return NoPlace(f"it needs {needed_bytes // _MIB} MiB on a GPU, and {max(gpus.values()) // _MIB} MiB are free")
+    return _with_type(CPU, 0, compute_type, supported.get(CPU, frozenset()))
+
+
+def gpu_bytes(weights_bytes: int, batch: int) -> int:
+    """What a model takes on a GPU at most."""
+    return weights_bytes * 5 // 4 + _WORKSPACE_BYTES + batch * _WINDOW_BYTES
+
+
+def _with_type(device: str, index: int, asked: str, supported: Set[str]) -> Placement | NoPlace:
+    if asked not in ("auto", "default"):
+        if asked not in supported:
+            return NoPlace(f"{asked} cannot be computed on the {device.upper()}; {', '.join(sorted(supported))} can")
+        return Placement(device, index, asked)
+    best = next((kind for kind in _PREFERRED[device] if kind in supported), "float32")
+    return Placement(device, index, best)

@@ -1,0 +1,57 @@
+"""Keeps an upload in a file while it is heard: it arrives in pieces, and some formats can only be read from their end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from grpc import StatusCode
+from trenza_runtime.errors import Reason, RpcFault
+
+from trenza_audio.hearing.translate import MAX_CHUNK_BYTES, invalid
+
+FILE_TOO_LARGE = "FILE_TOO_LARGE"
+"""The reason of uploads beyond the limit."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@asynccontextmanager
+async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path | None) -> AsyncIterator[Path]:
+    """Gives the upload as a file, which is gone after the block.
+
+    Raises RpcFault: INVALID_ARGUMENT for an upload that is empty or larger than `limit_bytes`, or a piece that is too
+    large; RESOURCE_EXHAUSTED/NO_CAPACITY when the disk is full.
+    """
+    descriptor, name = await asyncio.to_thread(tempfile.mkstemp, prefix="trenza-audio-", suffix=".upload", dir=folder)
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            size_bytes = 0
+            async for chunk in chunks:
+                if len(chunk) > MAX_CHUNK_BYTES:
+                    raise invalid("file", f"A piece of an upload has at most {MAX_CHUNK_BYTES} bytes.")
+                size_bytes += len(chunk)
+                check_size(size_bytes, limit_bytes)
+                await asyncio.to_thread(file.write, chunk)
+        if not size_bytes:
+            raise invalid("file", "The file is empty.", "INVALID_AUDIO")
+        yield path
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        message = "There is no room for the upload now."
+        raise RpcFault(StatusCode.RESOURCE_EXHAUSTED, Reason.NO_CAPACITY, message, retry_after_s=5.0) from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def check_size(size_bytes: int, limit_bytes: int) -> None:
+    """Raises RpcFault (INVALID_ARGUMENT/FILE_TOO_LARGE) for an upload beyond the limit."""
+    if size_bytes > limit_bytes:
+        raise invalid("file", f"The file is larger than {limit_bytes} bytes.", FILE_TOO_LARGE)
