@@ -97,7 +97,7 @@ class Uploads:
                 return await self._parse(request, held, bound)
         except TimeoutError:
             message = f"The body did not arrive within {self._limits.read_s:g} s."
-            raise ApiError(408, message, code="body_timeout", headers={"connection": "close"}) from None
+            raise ApiError(408, message, code="body_timeout", param=param) from None
 
     def forget(self, scope: Scope) -> None:
         """The request has ended; its files are deleted."""
@@ -184,10 +184,6 @@ class _Held:
 
 
 def _too_large(bound: _Bound) -> ApiError:
-    return ApiError(
-        413,
-        f"The upload must be at most {bound.size_bytes} bytes.",
-        code="upload_too_large",
-        param=bound.param,
-        headers={"connection": "close"},
-    )
+    """What is still to come is read and dropped for a while, so that the client gets to see this."""
+    message = f"The upload must be at most {bound.size_bytes} bytes."
+    return ApiError(413, message, code="upload_too_large", param=bound.param)

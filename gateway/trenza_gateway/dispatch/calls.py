@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
@@ -123,11 +124,44 @@ def _uploading(
     async def start(
         replica: Replica, lease: Lease, limit_s: float, metadata: Metadata
     ) -> AsyncGenerator[AnswerT, None]:
-        call = method(replica)(upload(lease.lease_id), timeout=limit_s, metadata=metadata)
+        requests = upload(lease.lease_id)
+        call = method(replica)(timeout=limit_s, metadata=metadata)
+        sending = asyncio.ensure_future(_send(call, requests))
+
+        def stop_sending(_call: object) -> None:
+            # gRPC takes a write that fails because the call has ended for the call's own failure, and forgets its true status.
+            sending.cancel()
+
+        def stop_calling(_sending: object) -> None:
+            if _failure(sending):
+                call.cancel()
+
+        call.add_done_callback(stop_sending)
+        sending.add_done_callback(stop_calling)
         try:
             async for message in call:
                 yield message
+        except asyncio.CancelledError:
+            if failure := _failure(sending):
+                raise failure from None
+            raise
         finally:
             call.cancel()
+            sending.cancel()
 
     return start
+
+
+async def _send(call: grpc.aio.StreamStreamCall[RequestT, AnswerT], requests: AsyncIterator[RequestT]) -> None:
+    """Writes the requests as fast as the replica takes them. That the call ends meanwhile is for its reader to find out."""
+    async for request in requests:
+        try:
+            await call.write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return
+    await call.done_writing()
+
+
+def _failure(sending: asyncio.Future[None]) -> BaseException | None:
+    """Why the upload itself could not be read on, None where it could."""
+    return sending.exception() if sending.done() and not sending.cancelled() else None

@@ -267,9 +267,13 @@ class FakeAudioReplica(audio_pb2_grpc.AudioServiceServicer):
 class AudioScheduler(FakeScheduler):
     """Grants a replica that serves the model."""
 
+    def __init__(self, replicas: Any) -> None:
+        super().__init__(replicas)
+        self.known: list[FakeAudioReplica] = replicas
+
     def grant(self, ticket: scheduler_pb2.Ticket) -> scheduler_pb2.AdmitResponse | None:
-        everybody: Any = self.replicas
-        self.replicas = [r for r in everybody if ticket.model in {model.name for model in r.models}]
+        able: Any = [replica for replica in self.known if ticket.model in {model.name for model in replica.models}]
+        everybody, self.replicas = self.replicas, able
         try:
             return super().grant(ticket)
         finally:
@@ -323,8 +327,7 @@ async def audio_fleet(*replicas: FakeAudioReplica, **settings: Any) -> AsyncIter
     audio = list(replicas) or [FakeAudioReplica("audio-0")]
     for replica in audio:
         await replica.start()
-    known: Any = audio
-    scheduler = AudioScheduler(known)
+    scheduler = AudioScheduler(audio)
     await scheduler.start()
     address = f"127.0.0.1:{scheduler.port}"
     gateway = Gateway(

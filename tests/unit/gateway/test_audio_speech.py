@@ -185,7 +185,7 @@ async def test_a_failure_before_the_first_message_is_tried_elsewhere() -> None:
 
 async def test_sound_that_breaks_off_does_not_look_complete(audio: AudioFleet) -> None:
     audio.replicas[0].speak = speaking_fails(CRASH, after_chunks=2)
-    received = []
+    received: list[bytes] = []
     async with audio.client.stream("POST", "/v1/audio/speech", json=speech_body()) as response:
         assert response.status_code == 200
         chunks = response.aiter_raw()
