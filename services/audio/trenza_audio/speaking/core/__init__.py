@@ -1,0 +1,1 @@
+"""What speaking decides without any synthesiser: pieces of a text, voices, languages, speed."""
