@@ -17,55 +17,56 @@ KEPT_BYTES = 8 * 2**20
 
 
 class Replay(Generic[MessageT]):
-    """Reads `source` once, however many readers there are, one after another."""
+    """Reads `source` once, however many readers there are, one after another or at the same time."""
 
     def __init__(self, source: AsyncIterator[MessageT], kept_bytes: int = KEPT_BYTES) -> None:
         self._source = source
         self._room_bytes = kept_bytes
         self._kept: list[MessageT] = []
-        self._lost = False
+        self._dropped = 0
         self._ended = False
-        self._reading: asyncio.Future[MessageT | None] | None = None
+        self._reading: asyncio.Future[None] | None = None
 
     def messages(self) -> AsyncIterator[MessageT]:
         """Every message from the first one. Raises RpcFault (UNAVAILABLE) where the beginning is not kept any more."""
-        if self._lost:
-            message = "The upload cannot be sent to another replica: too much of it was sent already."
-            raise RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.REPLICA_UNREACHABLE, message, retry_after_s=1)
+        if self._dropped:
+            raise _too_late()
         return self._from_the_beginning()
 
     async def _from_the_beginning(self) -> AsyncIterator[MessageT]:
-        sent = 0
+        position = 0
         while True:
-            while sent < len(self._kept):
-                sent += 1
-                yield self._kept[sent - 1]
+            while position < self._dropped + len(self._kept):
+                if position < self._dropped:
+                    raise _too_late()
+                yield self._kept[position - self._dropped]
+                position += 1
             if self._ended:
                 return
-            message = await self._next()
-            if message is None:
-                self._ended = True
-                return
-            self._keep(message)
-            if self._lost:
-                yield message
+            await self._more()
 
-    async def _next(self) -> MessageT | None:
-        """The source's next message, None at its end. A reader that is cancelled leaves it to the reader after it."""
+    async def _more(self) -> None:
+        """Waits for the source. A reader that is cancelled leaves what it waited for to the others."""
         if self._reading is None:
-            self._reading = asyncio.ensure_future(_read(self._source))
-        message = await asyncio.shield(self._reading)
+            self._reading = asyncio.ensure_future(self._read())
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        message = await anext(self._source, None)
         self._reading = None
-        return message
+        if message is None:
+            self._ended = True
+        else:
+            self._keep(message)
 
     def _keep(self, message: MessageT) -> None:
         self._room_bytes -= message.ByteSize()
         if self._room_bytes < 0:
-            self._lost = True
+            self._dropped += len(self._kept)
             self._kept.clear()
-        else:
-            self._kept.append(message)
+        self._kept.append(message)
 
 
-async def _read(source: AsyncIterator[MessageT]) -> MessageT | None:
-    return await anext(source, None)
+def _too_late() -> RpcFault:
+    message = "The upload cannot be sent to another replica: too much of it was sent already."
+    return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.REPLICA_UNREACHABLE, message, retry_after_s=1)

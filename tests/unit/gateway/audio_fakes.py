@@ -269,15 +269,16 @@ class AudioScheduler(FakeScheduler):
 
     def __init__(self, replicas: Any) -> None:
         super().__init__(replicas)
-        self.known: list[FakeAudioReplica] = replicas
+        self.serving: list[FakeAudioReplica] = list(replicas)
 
     def grant(self, ticket: scheduler_pb2.Ticket) -> scheduler_pb2.AdmitResponse | None:
-        able: Any = [replica for replica in self.known if ticket.model in {model.name for model in replica.models}]
-        everybody, self.replicas = self.replicas, able
+        able: Any = [replica for replica in self.serving if ticket.model in {model.name for model in replica.models}]
+        self.replicas[:] = able
         try:
             return super().grant(ticket)
         finally:
-            self.replicas = everybody
+            everybody: Any = self.serving
+            self.replicas[:] = everybody
 
 
 @dataclass
@@ -327,7 +328,7 @@ async def audio_fleet(*replicas: FakeAudioReplica, **settings: Any) -> AsyncIter
     audio = list(replicas) or [FakeAudioReplica("audio-0")]
     for replica in audio:
         await replica.start()
-    scheduler = AudioScheduler(audio)
+    scheduler = AudioScheduler(list(audio))
     await scheduler.start()
     address = f"127.0.0.1:{scheduler.port}"
     gateway = Gateway(
