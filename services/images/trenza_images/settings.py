@@ -36,7 +36,9 @@ class ImagesSettings(ModelServiceSettings):
     )
     max_side: int = Field(4096, ge=64, le=16384, description="Longest side of a picture, in pixels.")
     max_pixels: int = Field(4 * 2**20, ge=64 * 64, description="Largest picture drawn, in pixels.")
-    max_source_pixels: int = Field(64 * 2**20, ge=64 * 64, description="Largest uploaded picture, in pixels.")
+    max_source_pixels: int = Field(
+        64 * 2**20, ge=64 * 64, le=160 * 2**20, description="Largest uploaded picture, in pixels."
+    )
     max_upload_bytes: int = Field(
         64 * 2**20, ge=1024, le=192 * 2**20, description="Largest upload of one request, all its pictures together."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _scheduler() -> DDIMScheduler:
         beta_end=0.012,
         beta_schedule="scaled_linear",
         clip_sample=False,
-        timestep_spacing="trailing",
+        steps_offset=1,
     )
 
 
@@ -145,13 +146,11 @@ def _tokenizer() -> CLIPTokenizer:
         show_progress=False,
     )
     learner.train_from_iterator(WORDS, trainer)
-    import json
-
     learnt = json.loads(learner.to_str())["model"]
     vocabulary = learnt["vocab"]
     for character in alphabet:
         vocabulary.setdefault(f"{character}</w>", len(vocabulary))
-    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in learnt["merges"]]
+    merges: Any = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in learnt["merges"]]
     return CLIPTokenizer(
         vocab=vocabulary,
         merges=merges,

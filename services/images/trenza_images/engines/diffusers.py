@@ -7,14 +7,12 @@ belong to and however far they have come, and lets each go on with its rows.
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts, ProgressReporter
 
 from trenza_images.core.sharing import Pending, choose
@@ -25,6 +23,7 @@ from trenza_images.engines.job import Job
 from trenza_images.engines.loading import LoadedPipeline
 from trenza_images.engines.merging import Call, Grouping, run_together
 from trenza_images.engines.planning import Planner, Refused
+from trenza_images.engines.shortage import free_memory, is_shortage
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,6 @@ class DiffusersEngine:
 
     def __init__(self, loaded: LoadedPipeline, spec: ImagesSpec) -> None:
         self._pipelines = loaded.pipelines
-        self._device = loaded.device
         self._planner = Planner(loaded.pipelines, spec)
         self._grouping = Grouping()
         self._slots = spec.slots
@@ -133,8 +131,8 @@ class DiffusersEngine:
         try:
             outcomes = run_together([call for call in calls if isinstance(call, Call)])
         except Exception as error:
-            if not _is_shortage(error):
-                raise_if_broken(error)
+            if not is_shortage(error):
+                _raise_if_broken(error)
                 for active in chosen:
                     self._go_on(active, partial(active.drawing.fail, error))
                 return
@@ -148,7 +146,7 @@ class DiffusersEngine:
             self._make_room(chosen, shortage)
 
     def _make_room(self, chosen: Sequence[_Active], shortage: str) -> None:
-        self._free_memory()
+        free_memory()
         self._splits += 1
         if len(chosen) == 1:
             self._go_on(chosen[0], partial(chosen[0].drawing.fail, MemoryError(shortage)))
@@ -199,19 +197,14 @@ class DiffusersEngine:
 
     def _failure(self, error: Exception) -> EngineFailure:
         """What a drawing's error means for its request. Raises it where it means that nothing works any more."""
-        if _is_shortage(error):
-            self._free_memory()
+        if is_shortage(error):
+            free_memory()
             return EngineFailure(
                 "OUT_OF_MEMORY", "There is not enough memory for a picture of this size.", {"param": "size"}
             )
-        raise_if_broken(error)
+        _raise_if_broken(error)
         log.error("a picture cannot be drawn", exc_info=error)
         return EngineFailure("INTERNAL", f"The pipeline failed with {type(error).__name__}: {str(error)[:300]}")
-
-    def _free_memory(self) -> None:
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _describe(self, loaded: LoadedPipeline, spec: ImagesSpec) -> ModelFacts:
         usual, rules = self._planner.usual, self._planner.rules
@@ -231,14 +224,7 @@ class DiffusersEngine:
         return ModelFacts(slots=spec.slots, memory_bytes=loaded.memory_bytes, properties=properties)
 
 
-def _is_shortage(error: Exception) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU, where torch has no class for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
-def raise_if_broken(error: Exception) -> None:
+def _raise_if_broken(error: Exception) -> None:
     """Raises an error after which a GPU serves this process no more."""
     if isinstance(error, RuntimeError) and "CUDA error" in str(error):
         raise error

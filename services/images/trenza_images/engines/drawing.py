@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -76,5 +77,7 @@ def stopping(module: torch.nn.Module) -> torch.nn.Module:
         return current.parent.switch(Call(module, args, kwargs))
 
     clone = copy.copy(module)
+    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+        setattr(clone, hooks, OrderedDict())  # they run where the module itself does
     clone.forward = forward
     return clone

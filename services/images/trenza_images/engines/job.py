@@ -12,8 +12,9 @@ from PIL import Image
 from trenza_runtime.worker.engine import EngineFailure
 
 from trenza_images.engine import Advanced, DrawEvent, Drawn, DrawRequest, Picture, Sketch
-from trenza_images.engines import canvas, sketching
+from trenza_images.engines import canvas, decoding
 from trenza_images.engines.drawing import pause
+from trenza_images.engines.foresight import Foresight
 from trenza_images.engines.pipelines import Pipelines
 from trenza_images.engines.planning import PicturePlan
 
@@ -78,7 +79,7 @@ class Job:
         self._events.append(Picture(index, data, seed_of(self.request.seed, index)))
 
     def _watcher(self, index: int, plan: PicturePlan, pipe: Any, stops: bool) -> Callable[..., dict[str, Any]]:
-        foresight = sketching.Foresight(pipe.scheduler) if plan.sketch_steps else None
+        foresight = Foresight(pipe.scheduler) if plan.sketch_steps else None
         sketches = deque(enumerate(plan.sketch_steps))
 
         def on_step_end(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class Job:
 
     def _sketch(self, index: int, number: int, plan: PicturePlan, pipe: Any, latents: torch.Tensor) -> None:
         width, height = plan.sizes.drawn
-        image = sketching.decoded(pipe, latents, height, width)
+        image = decoding.decoded(pipe, latents, height, width)
         self._events.append(Sketch(index, number, canvas.encoded(self._finish(image, plan), self.request.encoding)))
 
     @staticmethod

@@ -13,9 +13,11 @@ from diffusers import (
     AutoPipelineForInpainting,
     AutoPipelineForText2Image,
 )
+from diffusers.pipelines import auto_pipeline
 
 from trenza_images.core.defaults import Traits
 from trenza_images.core.sizes import Size
+from trenza_images.engines import decoding
 from trenza_images.engines.drawing import stopping
 
 Mode: TypeAlias = Literal["text", "image", "inpaint"]
@@ -42,6 +44,7 @@ class Pipelines:
         self._name = name
         self._roots = {mode: pipe for mode in _FAMILIES if (pipe := _in_mode(root, mode)) is not None}
         self._stopping = _stopping_parts(root)
+        decoding.make_frugal(root)
 
     @property
     def stops(self) -> bool:
@@ -120,7 +123,7 @@ def _in_mode(root: Any, mode: Mode) -> Any:
     """The pipeline in another mode; None where its class has none or its network was made for another input."""
     if not _fits(root, mode):
         return None
-    if type(root).__name__ == getattr(_task_class(root, mode), "__name__", ""):
+    if _is_in_mode(root, mode):
         return root
     try:
         return _FAMILIES[mode].from_pipe(root)
@@ -132,15 +135,13 @@ def _in_mode(root: Any, mode: Mode) -> Any:
         return None
 
 
-def _task_class(root: Any, mode: Mode) -> type | None:
-    from diffusers.pipelines import auto_pipeline
-
-    mappings = {
+def _is_in_mode(root: Any, mode: Mode) -> bool:
+    mappings: Mapping[Mode, Mapping[str, type]] = {
         "text": auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
         "image": auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
         "inpaint": auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING,
     }
-    return next((found for found in mappings[mode].values() if found is type(root)), None)
+    return type(root) in mappings[mode].values()
 
 
 def _fits(root: Any, mode: Mode) -> bool:

@@ -11,7 +11,7 @@ from trenza_runtime.worker.engine import EngineFailure
 
 from trenza_images.core import defaults, sizes
 from trenza_images.engine import MAX_STEPS, MIN_SIDE, DrawRequest, ImagesSpec
-from trenza_images.engines import canvas, prompts, sketching
+from trenza_images.engines import canvas, decoding, prompts
 from trenza_images.engines.pipelines import Mode, Pipelines
 
 
@@ -77,15 +77,17 @@ class Planner:
         if strength is not None:
             steps = defaults.schedule_length(steps, strength)
             made = defaults.made_steps(steps, strength)
-        arguments = self._arguments(request, mode, size_plan, sources, strength) | {"num_inference_steps": steps}
         root = self._pipelines.root
+        reading = prompts.read(root, request.prompt)
+        arguments = self._arguments(request, mode, size_plan, sources, strength)
+        arguments |= {"num_inference_steps": steps, "prompt": reading.given}
         return PicturePlan(
             mode=mode,
             sizes=size_plan,
             steps=made,
             arguments=self._taken(mode, arguments),
-            sketch_steps=defaults.sketch_steps(made, request.sketches) if sketching.can_sketch(root) else (),
-            reading=prompts.read(root, request.prompt),
+            sketch_steps=defaults.sketch_steps(made, request.sketches) if decoding.can_decode(root) else (),
+            reading=reading,
             source=canvas.resized(sources.picture, size_plan.shown) if sources.picture and sources.area else None,
             area=canvas.resized_area(sources.area, size_plan.shown) if sources.area else None,
         )
@@ -152,8 +154,7 @@ class Planner:
             raise Refused("UNSUPPORTED", "This model takes no negative prompt.", "negative_prompt")
         width, height = size_plan.drawn
         arguments: dict[str, Any] = {
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt or None,
+            "negative_prompt": prompts.read(self._pipelines.root, request.negative_prompt).given or None,
             "width": width,
             "height": height,
             "guidance_scale": guidance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,20 @@ _LONGEST = 100_000
 """Tokenizers that know no limit say so with a number beyond all reason."""
 
 
+_HEAD_CHARS_PER_TOKEN = 16
+"""What is read of a prompt at first, for each token that there is room for; few words need more."""
+_MARGIN_TOKENS = 64
+_MARGIN_CHARS = 1000
+"""The word at a cut is to be whole, since how a word is split depends on its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a prompt was read: its tokens, and the rest of it that no encoder saw."""
+    """How a prompt was read: its tokens, the rest of it that no encoder saw, and as much of it as need be given to the pipeline."""
 
     tokens: int
     left_out: str
+    given: str
 
 
 def read(pipe: Any, prompt: str) -> Reading:
@@ -26,7 +35,7 @@ def read(pipe: Any, prompt: str) -> Reading:
         for name in _TOKENIZERS
         if (tokenizer := getattr(pipe, name, None)) is not None
     ]
-    return min(readings, key=lambda reading: len(reading.left_out), default=Reading(0, ""))
+    return min(readings, key=lambda reading: len(reading.left_out), default=Reading(0, "", prompt))
 
 
 def _limit(pipe: Any, name: str, tokenizer: Any) -> int:
@@ -39,11 +48,23 @@ def _limit(pipe: Any, name: str, tokenizer: Any) -> int:
 
 
 def _read(tokenizer: Any, prompt: str, limit: int) -> Reading:
-    special = int(tokenizer.num_special_tokens_to_add())
-    if getattr(tokenizer, "is_fast", False):
-        offsets = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        kept = min(len(offsets), limit - special)
-        return Reading(kept, prompt[offsets[kept][0] :] if kept < len(offsets) else "")
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    kept = min(len(ids), limit - special)
-    return Reading(kept, tokenizer.decode(ids[kept:]))
+    room = max(1, limit - int(tokenizer.num_special_tokens_to_add()))
+    if not getattr(tokenizer, "is_fast", False):
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        return Reading(min(len(ids), room), tokenizer.decode(ids[room:]), prompt)
+    offsets = _offsets(tokenizer, prompt, room)
+    if len(offsets) <= room:
+        return Reading(len(offsets), "", prompt)
+    cut = offsets[room][0]
+    return Reading(room, prompt[cut:], prompt[: cut + _MARGIN_CHARS])
+
+
+def _offsets(tokenizer: Any, prompt: str, room: int) -> Sequence[tuple[int, int]]:
+    """Where the tokens of a prompt begin and end, as far as there is room for them: a long prompt is not read to its end."""
+    head_chars = _HEAD_CHARS_PER_TOKEN * (room + _MARGIN_TOKENS)
+    while True:
+        encoded = tokenizer(prompt[:head_chars], add_special_tokens=False, return_offsets_mapping=True)
+        offsets: Sequence[tuple[int, int]] = encoded["offset_mapping"]
+        if head_chars >= len(prompt) or len(offsets) > room + _MARGIN_TOKENS:
+            return offsets
+        head_chars *= 4

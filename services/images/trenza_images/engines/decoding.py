@@ -1,37 +1,40 @@
-"""Unfinished pictures: what a drawing has come to between two steps."""
+"""From latents to a picture, in as little memory as it takes."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
 from PIL import Image
 
+from trenza_images.engines import shortage
+
 _PLAIN_CODERS = ("AutoencoderKL", "AutoencoderTiny")
 
 
-def can_sketch(pipe: Any) -> bool:
-    """Whether it is known how this pipeline's latents become a picture."""
+def can_decode(pipe: Any) -> bool:
+    """Whether it is known how this pipeline's latents become a picture, which unfinished ones need."""
     return type(getattr(pipe, "vae", None)).__name__ in _PLAIN_CODERS and hasattr(pipe, "image_processor")
 
 
-class Foresight:
-    """Watches a scheduler for the picture that it expects in the end, which shows more than the noisy one in between."""
+def make_frugal(pipe: Any) -> None:
+    """Makes a pipeline decode in tiles from the first picture on for whose decoding there is not enough memory."""
+    vae: Any = getattr(pipe, "vae", None)
+    if not hasattr(vae, "enable_tiling"):
+        return
+    decode = vae.decode
 
-    def __init__(self, scheduler: Any) -> None:
-        self.expected: torch.Tensor | None = None
-        """The latents expected in the end, as of the last step; None where the scheduler does not say."""
-        step = scheduler.step
+    def frugal(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return decode(*args, **kwargs)
+        except Exception as error:
+            if not shortage.is_shortage(error) or getattr(vae, "use_tiling", False):
+                raise
+        shortage.free_memory()
+        vae.enable_tiling()
+        return decode(*args, **kwargs)
 
-        @functools.wraps(step)
-        def watched(*args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
-            output = step(*args, return_dict=True, **kwargs)
-            expected = getattr(output, "pred_original_sample", None)
-            self.expected = getattr(output, "denoised", None) if expected is None else expected
-            return output if return_dict else (output.prev_sample,)
-
-        scheduler.step = watched
+    vae.decode = frugal
 
 
 def decoded(pipe: Any, latents: torch.Tensor, height: int, width: int) -> Image.Image:
