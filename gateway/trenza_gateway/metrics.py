@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import Counter, Gauge, Histogram
+from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
 
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_LONGEST_S = 2.0**31
 
 REQUESTS = Counter("trenza_gateway_requests", "Requests by route and HTTP status.", ("route", "status"))
 REQUEST_S = Histogram(
@@ -23,6 +27,7 @@ FIRST_MESSAGE_S = Histogram(
 IN_FLIGHT = Gauge("trenza_gateway_in_flight_requests", "Requests being served or waiting.", ("front",))
 CONNECTIONS = Gauge("trenza_gateway_connections", "Open HTTP connections.")
 TOKENS = Counter("trenza_gateway_tokens", "Tokens used, as replicas report them.", ("model", "kind"))
+SOUND_S = Counter("trenza_gateway_sound_seconds", "Sound heard or spoken.", ("model", "kind"))
 PLACEMENTS = Counter("trenza_gateway_placements", "Places given, by who chose the replica.", ("chosen_by",))
 RETRIES = Counter("trenza_gateway_retries", "Further places sought, by how the attempt before ended.", ("ending",))
 ENDINGS = Counter("trenza_gateway_calls", "Calls to replicas, by how they ended.", ("ending",))
@@ -40,3 +45,13 @@ def count_tokens(model: str, usage: common_pb2.TokenUsage) -> None:
     TOKENS.labels(model, "prompt").inc(usage.prompt_tokens)
     TOKENS.labels(model, "cached").inc(usage.cached_tokens)
     TOKENS.labels(model, "completion").inc(usage.completion_tokens)
+
+
+def count_sound(model: str, summary: audio_pb2.TranscriptSummary | audio_pb2.SpeechSummary) -> int:
+    """Adds the sound of one request. Returns its size as the scheduler counts it: seconds heard, characters spoken."""
+    seconds = min(max(0.0, summary.duration_s), _LONGEST_S)
+    if isinstance(summary, audio_pb2.SpeechSummary):
+        SOUND_S.labels(model, "spoken").inc(seconds)
+        return summary.input_characters
+    SOUND_S.labels(model, "heard").inc(seconds)
+    return math.ceil(seconds)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
 from trenza_runtime.errors import RpcFault, from_rpc_error
 
@@ -89,6 +90,7 @@ class Dispatcher:
         await asyncio.sleep(pause)
 
 
+_SOUND = (audio_pb2.TranscribeResponse, audio_pb2.TranslateResponse, audio_pb2.SpeakResponse)
 _LOST_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 
 
@@ -123,6 +125,8 @@ class _Attempt:
         if isinstance(usage, common_pb2.TokenUsage) and (usage.prompt_tokens or usage.completion_tokens):
             self._units = usage.prompt_tokens + usage.completion_tokens
             metrics.count_tokens(self._job.model, usage)
+        if isinstance(message, _SOUND) and message.HasField("summary"):
+            self._units = metrics.count_sound(self._job.model, message.summary)
 
     def release(self, ending: Ending) -> None:
         """Ends the lease; only the first call does."""

@@ -240,3 +240,40 @@ async def test_a_transcription_without_a_model(audio: AudioFleet) -> None:
     response = await audio.client.post("/v1/audio/transcriptions", files={"file": ("a.wav", SOUND)})
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "model"
+
+
+async def test_what_is_counted(audio: AudioFleet) -> None:
+    def heard(text: str) -> float:
+        [line] = [line for line in text.splitlines() if line.startswith(f'{name}{{kind="heard",model="{HEARS}"}}')] or [
+            "0"
+        ]
+        return float(line.split()[-1])
+
+    name = "trenza_gateway_sound_seconds_total"
+    before = heard((await audio.client.get("/metrics")).text)
+    await audio.transcribe()
+    await audio.transcribe(path="translations")
+    await audio.speak()
+    text = (await audio.client.get("/metrics")).text
+    assert heard(text) == before + 2 * 3603.0
+    assert f'{name}{{kind="spoken",model="{SPEAKS}"}}' in text
+    assert 'route="/v1/audio/transcriptions",status="200"' in text
+    await eventually(lambda: [release.units_used for release in audio.scheduler.releases] == [3603, 3603, 11])
+
+
+async def test_the_documentation(audio: AudioFleet) -> None:
+    document = (await audio.client.get("/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    for path in ("transcriptions", "translations"):
+        content = document["paths"][f"/v1/audio/{path}"]["post"]["requestBody"]["content"]["multipart/form-data"]
+        assert content["schema"]["$ref"].rpartition("/")[2] in schemas
+        for example in content["examples"].values():
+            fields = {f"{name}[]" if isinstance(said, list) else name: said for name, said in example["value"].items()}
+            assert (await audio.transcribe(path=path, **fields)).status_code == 200
+    content = document["paths"]["/v1/audio/speech"]["post"]["requestBody"]["content"]["application/json"]
+    assert content["schema"]["$ref"].rpartition("/")[2] in schemas
+    assert len(content["examples"]) == 3
+    for example in content["examples"].values():
+        assert (await audio.client.post("/v1/audio/speech", json=example["value"])).status_code == 200
+    assert "file" in schemas["HearingBody"]["required"]
+    assert "/v1/audio/voices" in document["paths"]
