@@ -73,9 +73,9 @@ async def answer_whole(
 class EventStream(Response, Generic[MessageT]):
     """The answer as server-sent events.
 
-    The status is sent with the first event, so that what fails before it fails with a true HTTP status. A request that
-    waits longer than `silence_s` begins its stream with a comment instead, and more comments keep it alive; from then
-    on an error can only be an event. A stream that fails ends without [DONE].
+    The status is sent with the first event, so that what fails before it fails with a true HTTP status. Wherever nothing
+    is sent for `silence_s`, a comment keeps the stream alive; where a stream begins with one, an error can from then on
+    only be an event. A stream that fails ends without [DONE].
     """
 
     media_type = "text/event-stream"
@@ -86,6 +86,8 @@ class EventStream(Response, Generic[MessageT]):
         self._work = work
         self._answer = answer
         self._started = False
+        self._sending = asyncio.Lock()
+        self._sent_at = asyncio.get_running_loop().time()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -101,17 +103,23 @@ class EventStream(Response, Generic[MessageT]):
                 raise
 
     async def _send_all(self, send: Send) -> None:
-        async with aclosing(self._frames()) as frames:
-            first = asyncio.ensure_future(anext(frames))
-            try:
-                while not (await asyncio.wait({first}, timeout=self._work.silence_s))[0]:
-                    await self._send(send, KEEP_ALIVE)
-                await self._send(send, first.result())
-            finally:
-                await _settle(first)
-            async for frame in frames:
-                await self._send(send, frame)
+        keeping_alive = asyncio.ensure_future(self._keep_alive(send))
+        try:
+            async with aclosing(self._frames()) as frames:
+                async for frame in frames:
+                    await self._send(send, frame)
+        finally:
+            await _settle(keeping_alive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _keep_alive(self, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            silent_s = clock() - self._sent_at
+            if silent_s >= self._work.silence_s:
+                await self._send(send, KEEP_ALIVE)
+            else:
+                await asyncio.sleep(self._work.silence_s - silent_s)
 
     async def _frames(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(merge(self._work.parts)) as messages:
@@ -122,10 +130,12 @@ class EventStream(Response, Generic[MessageT]):
         yield self._answer.end()
 
     async def _send(self, send: Send, frame: bytes) -> None:
-        if not self._started:
-            self._started = True
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": frame, "more_body": True})
+        async with self._sending:
+            if not self._started:
+                self._started = True
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            self._sent_at = asyncio.get_running_loop().time()
 
 
 async def while_client_listens(receive: Callable[[], Awaitable[Any]], work: Any) -> Any:

@@ -97,15 +97,13 @@ async def in_pieces(*pieces: bytes, pause_s: float = 0.0) -> AsyncIterator[bytes
         yield piece
 
 
-def form_of(content: bytes, boundary: str = "edge") -> tuple[dict[str, str], bytes]:
+def form_of(content: bytes, stream: bool = False) -> tuple[dict[str, str], bytes]:
     """The headers and the body of a form with one file and the model."""
-    body = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{HEARS}\r\n--{boundary}\r\n'
-        'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\n'
-    ).encode()
-    return {
-        "content-type": f"multipart/form-data; boundary={boundary}"
-    }, body + content + f"\r\n--{boundary}--\r\n".encode()
+    fields = {"model": HEARS, "stream": str(stream).lower()}
+    parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{said}' for name, said in fields.items()]
+    file = 'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\n'
+    head = "".join(f"--edge\r\n{part}\r\n" for part in parts) + f"--edge\r\n{file}"
+    return {"content-type": "multipart/form-data; boundary=edge"}, head.encode() + content + b"\r\n--edge--\r\n"
 
 
 class TestLimits:
@@ -312,10 +310,7 @@ class TestClientsThatLeave:
 async def test_a_stream_is_kept_alive_while_it_waits() -> None:
     async with audio_fleet(silence_s=0.1) as audio:
         audio.scheduler.policy = waiting
-        headers, body = form_of(SOUND)
-        body = body.replace(
-            b'name="model"', b'name="stream"\r\n\r\ntrue\r\n--edge\r\nContent-Disposition: form-data; name="model"'
-        )
+        headers, body = form_of(SOUND, stream=True)
         async with audio.client.stream("POST", URL, content=body, headers=headers) as response:
             assert response.status_code == 200
             lines = response.aiter_lines()
@@ -334,3 +329,26 @@ async def test_many_uploads_at_once(audio: AudioFleet) -> None:
     assert sorted(upload.sound for upload in audio.replicas[0].uploads) == contents
     await eventually(lambda: not audio.scheduler.leases)
     assert {scheduler_pb2.Outcome.Name(r.outcome) for r in audio.scheduler.releases} == {"OUTCOME_COMPLETED"}
+
+
+async def test_a_stream_is_kept_alive_between_its_events() -> None:
+    go_on = asyncio.Event()
+
+    async def patient(answer: type, upload: Heard, requests: Any) -> AsyncIterator[Any]:
+        await read_all(upload, requests)
+        *first, last = segments(answer)
+        for message in first:
+            yield message
+        await go_on.wait()
+        yield last
+
+    async with audio_fleet(silence_s=0.2) as audio:
+        audio.replicas[0].hear = patient
+        headers, body = form_of(SOUND, stream=True)
+        async with audio.client.stream("POST", URL, content=body, headers=headers) as response:
+            lines = response.aiter_lines()
+            seen = [await anext(lines) for _ in range(8)]
+            assert [line[:5] for line in seen] == ["data:", "", "data:", "", ": wai", "", ": wai", ""]
+            go_on.set()
+            rest = [line async for line in lines if line.startswith("data")]
+        assert "transcript.text.done" in rest[-1]
