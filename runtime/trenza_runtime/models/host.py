@@ -92,6 +92,10 @@ class ModelHost:
         """The models that there are, sorted."""
         return sorted(self._models)
 
+    def manifests(self) -> list[ModelManifest]:
+        """What the folders of the models say, sorted by name."""
+        return [self._models[name].manifest for name in self.names()]
+
     def states(self) -> list[scheduler_pb2.ModelState]:
         """Every model as the scheduler is told of it, sorted by name."""
         return [self._models[name].describe(self._limits.usual_slots) for name in self.names()]

@@ -13,14 +13,11 @@ import numpy as np
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
-from trenza_audio.speaking.engine import SoundFormat
+from trenza_audio.speaking.engine import OPUS_RATE_HZ, SAMPLE_RATE_HZ, SoundFormat
 
 Samples = NDArray[np.int16]
 """Mono sound."""
 
-SAMPLE_RATE_HZ = 24_000
-"""What all formats carry but Opus, which knows 48,000 only."""
-_OPUS_RATE_HZ = 48_000
 _UNKNOWN_SIZE = 0xFFFFFFFF
 """What a WAV file says that is still being written; players read it to its end."""
 _PIECE_SAMPLES = 24_000
@@ -40,15 +37,10 @@ class _Codec:
 
 _CODECS: Mapping[str, _Codec] = {
     "mp3": _Codec("mp3", "libmp3lame", 96_000, options={"write_xing": "0", "id3v2_version": "0"}),
-    "opus": _Codec("ogg", "libopus", 48_000, _OPUS_RATE_HZ, {"page_duration": "200000"}),
+    "opus": _Codec("ogg", "libopus", 48_000, OPUS_RATE_HZ, {"page_duration": "200000"}),
     "aac": _Codec("adts", "aac", 96_000),
     "flac": _Codec("flac", "flac", 0),
 }
-
-
-def sample_rate_of(sound_format: SoundFormat) -> int:
-    """Samples per second of what a format carries."""
-    return _CODECS[sound_format].rate_hz if sound_format in _CODECS else SAMPLE_RATE_HZ
 
 
 class Encoder(Protocol):
@@ -100,7 +92,9 @@ class _Compressed:
         # What is ready goes out at once: the first bytes are worth more than a well-filled buffer.
         options = {"flush_packets": "1", **(codec.options or {})}
         self._container = av.open(self._sink, "w", format=codec.container, options=options)
-        self._stream: AudioStream = self._container.add_stream(codec.codec, rate=codec.rate_hz, layout="mono")
+        stream = self._container.add_stream(codec.codec, rate=codec.rate_hz, layout="mono")
+        assert isinstance(stream, AudioStream)
+        self._stream = stream
         if codec.bit_rate:
             self._stream.bit_rate = codec.bit_rate
 
@@ -173,7 +167,7 @@ class Tempo:
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
             assert isinstance(frame, av.AudioFrame)
-            yield frame.to_ndarray().reshape(-1)
+            yield frame.to_ndarray().reshape(-1).astype(np.int16, copy=False)
 
 
 def _tempo_steps(factor: float) -> list[float]:

@@ -12,6 +12,16 @@ from trenza_runtime.worker.engine import ModelLoadError
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 SoundFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
+SAMPLE_RATE_HZ = 24_000
+"""What all formats carry but Opus, which knows 48,000 only."""
+OPUS_RATE_HZ = 48_000
+
+
+def sample_rate_of(sound_format: SoundFormat) -> int:
+    """Samples per second of what a format carries."""
+    return OPUS_RATE_HZ if sound_format == "opus" else SAMPLE_RATE_HZ
+
+
 MAX_PIECES = 4096
 """As many as an input can have characters."""
 SPEEDS = (0.25, 4.0)
@@ -39,18 +49,16 @@ class EspeakSpec:
 
 @dataclass(frozen=True, slots=True)
 class BarkSpec:
-    """How to load a Bark: `model` is a folder or a hub id ("suno/bark-small"), `temperature` what requests do not say."""
+    """How to load a Bark: `model` is a folder or a hub id ("suno/bark-small")."""
 
     model: str
     slots: int = 8
     threads: int = 1
     device: Device = "auto"
-    temperature: float = 0.7
 
     def __post_init__(self) -> None:
         _require(1 <= self.slots <= 256, "slots must be between 1 and 256")
         _require(self.threads >= 1, "threads must be at least 1")
-        _require(0 <= self.temperature <= 2, "temperature must be between 0 and 2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +85,9 @@ def spec_for(manifest: ModelManifest, slots: int, threads: int, device: Device) 
     try:
         match manifest.engine:
             case "espeak":
-                return EspeakSpec(slots, **_numbers(table, words_per_minute=int, pitch=int))
+                return EspeakSpec(slots, **_whole_numbers(table, "words_per_minute", "pitch"))
             case "bark":
-                return BarkSpec(
-                    _bark_model(manifest, table), slots, threads, device, **_numbers(table, temperature=float)
-                )
+                return BarkSpec(_bark_model(manifest, table), slots, threads, device)
             case "kokoro":
                 files = {role: _file(manifest, role) for role in ("model", "voices")}
                 return KokoroSpec(**files, slots=slots, threads=threads, device=device)
@@ -90,8 +96,8 @@ def spec_for(manifest: ModelManifest, slots: int, threads: int, device: Device) 
     raise ModelLoadError(f"{manifest.engine!r} is no engine that speaks", "ENGINE_MISSING")
 
 
-def _numbers(table: Mapping[str, Any], **kinds: type[int] | type[float]) -> dict[str, Any]:
-    return {name: kind(table[name]) for name, kind in kinds.items() if name in table}
+def _whole_numbers(table: Mapping[str, Any], *names: str) -> dict[str, int]:
+    return {name: int(table[name]) for name in names if name in table}
 
 
 def _bark_model(manifest: ModelManifest, table: Mapping[str, Any]) -> str:
