@@ -183,6 +183,21 @@ def test_a_pipeline_that_fails_costs_its_own_request_only(engine: Engines) -> No
     assert isinstance(one(studio, draw(steps=1))[-1], Drawn)
 
 
+def test_what_a_pipeline_refuses_before_it_draws_is_not_supported(engine: Engines) -> None:
+    studio = engine("turbo")
+
+    def refuse(*_: object) -> None:
+        raise ValueError("`height` and `width` have to be something else")
+
+    hook = studio._pipelines.root.text_encoder.register_forward_pre_hook(refuse)
+    try:
+        failure = one(studio, draw(steps=2))[-1]
+    finally:
+        hook.remove()
+    assert failure.reason == "UNSUPPORTED"
+    assert "have to be something else" in failure.message
+
+
 def test_a_broken_gpu_breaks_the_engine(new_engine: Callable[..., DiffusersEngine]) -> None:
     studio = new_engine("turbo")
 

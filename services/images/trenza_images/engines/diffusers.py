@@ -35,6 +35,8 @@ class _Active:
     job: Job
     drawing: Drawing
     waits_for: Pending
+    denoising: bool = False
+    """Whether it has come as far as the network that draws."""
 
 
 class DiffusersEngine:
@@ -165,6 +167,7 @@ class DiffusersEngine:
             drawn = active.job.plan.sizes.drawn if active.job.plan else (0, 0)
             pixels = call.rows() * drawn[0] * drawn[1] if self._pipelines.denoises(call.module) else 0
             active.waits_for = Pending(self._grouping.group_of(call), self._turn, pixels)
+            active.denoising = active.denoising or pixels > 0
         else:
             active.waits_for = Pending(None, self._turn, 0)
 
@@ -175,7 +178,7 @@ class DiffusersEngine:
             if active in self._active:
                 self._active.remove(active)
                 if active.drawing.error is not None:
-                    emissions.append(self._end(active.job, self._failure(active.drawing.error)))
+                    emissions.append(self._end(active.job, _failure(active.drawing.error, active.denoising)))
         for job in list(self._jobs.values()):
             for event in job.take_events():
                 emissions.append(Emission(job.request_id, event, isinstance(event, Drawn)))
@@ -195,17 +198,6 @@ class DiffusersEngine:
             active.drawing.drop()
             self._active.remove(active)
 
-    def _failure(self, error: Exception) -> EngineFailure:
-        """What a drawing's error means for its request. Raises it where it means that nothing works any more."""
-        if is_shortage(error):
-            free_memory()
-            return EngineFailure(
-                "OUT_OF_MEMORY", "There is not enough memory for a picture of this size.", {"param": "size"}
-            )
-        _raise_if_broken(error)
-        log.error("a picture cannot be drawn", exc_info=error)
-        return EngineFailure("INTERNAL", f"The pipeline failed with {type(error).__name__}: {str(error)[:300]}")
-
     def _describe(self, loaded: LoadedPipeline, spec: ImagesSpec) -> ModelFacts:
         usual, rules = self._planner.usual, self._planner.rules
         properties = {
@@ -222,6 +214,19 @@ class DiffusersEngine:
             "size_multiple": "1" if rules.native else str(rules.multiple),
         }
         return ModelFacts(slots=spec.slots, memory_bytes=loaded.memory_bytes, properties=properties)
+
+
+def _failure(error: Exception, denoising: bool) -> EngineFailure:
+    """What a drawing's error means for its request. Raises it where it means that nothing works any more."""
+    if is_shortage(error):
+        free_memory()
+        message = "There is not enough memory for a picture of this size."
+        return EngineFailure("OUT_OF_MEMORY", message, {"param": "size"})
+    _raise_if_broken(error)
+    log.error("a picture cannot be drawn", exc_info=error)
+    if isinstance(error, ValueError) and not denoising:  # how pipelines refuse what they are called with
+        return EngineFailure("UNSUPPORTED", f"This model cannot draw that: {str(error)[:300]}")
+    return EngineFailure("INTERNAL", f"The pipeline failed with {type(error).__name__}: {str(error)[:300]}")
 
 
 def _raise_if_broken(error: Exception) -> None:
