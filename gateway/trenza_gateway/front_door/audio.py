@@ -14,7 +14,7 @@ from trenza_gateway.dispatch.intake.audio import AudioIntake
 from trenza_gateway.dispatch.job import Job
 from trenza_gateway.dispatch.voices import Voices
 from trenza_gateway.front_door.callers import Callers, Context
-from trenza_gateway.front_door.uploading import configuration, upload
+from trenza_gateway.front_door.uploading import configuration, heard_out, upload
 
 
 class AudioFrontDoor(audio_pb2_grpc.AudioServiceServicer):
@@ -30,25 +30,27 @@ class AudioFrontDoor(audio_pb2_grpc.AudioServiceServicer):
         self, requests: AsyncIterator[audio_pb2.TranscribeRequest], context: Context
     ) -> AsyncGenerator[audio_pb2.TranscribeResponse, None]:
         """Writes down what is said."""
-        self._callers.tenant(context)
-        first = await configuration(requests)
-        self._callers.settle(context, first.config.context)
-        job = self._intake.transcription(first.config, context.time_remaining())
-        async with aclosing(self._run(job, transcribe_call(upload(first, requests)))) as messages:
-            async for message in messages:
-                yield message
+        async with heard_out(requests) as incoming:
+            self._callers.tenant(context)
+            first = await configuration(incoming)
+            self._callers.settle(context, first.config.context)
+            job = self._intake.transcription(first.config, context.time_remaining())
+            async with aclosing(self._run(job, transcribe_call(upload(first, incoming)))) as messages:
+                async for message in messages:
+                    yield message
 
     async def Translate(
         self, requests: AsyncIterator[audio_pb2.TranslateRequest], context: Context
     ) -> AsyncGenerator[audio_pb2.TranslateResponse, None]:
         """Writes down in English what is said."""
-        self._callers.tenant(context)
-        first = await configuration(requests)
-        self._callers.settle(context, first.config.context)
-        job = self._intake.translation(first.config, context.time_remaining())
-        async with aclosing(self._run(job, translate_call(upload(first, requests)))) as messages:
-            async for message in messages:
-                yield message
+        async with heard_out(requests) as incoming:
+            self._callers.tenant(context)
+            first = await configuration(incoming)
+            self._callers.settle(context, first.config.context)
+            job = self._intake.translation(first.config, context.time_remaining())
+            async with aclosing(self._run(job, translate_call(upload(first, incoming)))) as messages:
+                async for message in messages:
+                    yield message
 
     async def Speak(
         self, request: audio_pb2.SpeakRequest, context: Context

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import Generic, TypeVar
 
 import grpc
 from trenza.audio.v1 import audio_pb2
@@ -20,6 +22,45 @@ RequestT = TypeVar(
     images_pb2.EditRequest,
     images_pb2.VaryRequest,
 )
+
+
+COURTESY_S = 1.0
+COURTESY_MESSAGES = 64
+"""How long and how much of its upload a caller who is refused may still send."""
+
+
+@asynccontextmanager
+async def heard_out(requests: AsyncIterator[RequestT]) -> AsyncIterator[AsyncIterator[RequestT]]:
+    """The requests, for use inside; a caller who is refused there may send on for a while before it is told.
+
+    Many clients take an end in mid-sentence for a broken connection, and never see the reason.
+    """
+    shared = _Shared(requests)
+    try:
+        yield shared
+    except RpcFault as fault:
+        if fault.code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COURTESY_S):
+                    for _ in range(COURTESY_MESSAGES):
+                        if await anext(shared, None) is None:
+                            break
+        raise
+
+
+class _Shared(Generic[RequestT]):
+    """Requests that several may ask for at the same time; each goes to one of them."""
+
+    def __init__(self, requests: AsyncIterator[RequestT]) -> None:
+        self._requests: AsyncIterator[RequestT] = aiter(requests)
+        self._asking = asyncio.Lock()
+
+    def __aiter__(self) -> AsyncIterator[RequestT]:
+        return self
+
+    async def __anext__(self) -> RequestT:
+        async with self._asking:
+            return await anext(self._requests)
 
 
 async def configuration(requests: AsyncIterator[RequestT]) -> RequestT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 from collections.abc import AsyncIterator
@@ -60,24 +59,6 @@ async def upload(*chunks: bytes, pause_s: float = 0.0, **context: Any) -> AsyncI
     for chunk in chunks:
         await asyncio.sleep(pause_s)
         yield audio_pb2.TranscribeRequest(chunk=chunk)
-
-
-async def write(call: Any, requests: AsyncIterator[Any]) -> None:
-    """Sends an upload, as a caller does who stops when the call has ended."""
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        async for request in requests:
-            await call.write(request)
-        await call.done_writing()
-
-
-async def fault_of_upload(call: Any, requests: AsyncIterator[Any]) -> RpcFault:
-    """How a call ends. gRPC's own iteration over requests may forget the status of a call that ends before they do."""
-    writing = asyncio.ensure_future(write(call, requests))
-    call.add_done_callback(lambda _call: writing.cancel())
-    try:
-        return await fault_of(call)
-    finally:
-        await asyncio.wait({writing})
 
 
 async def fault_of(call: Any) -> RpcFault:
@@ -157,7 +138,7 @@ async def test_an_upload_of_which_too_much_is_sent_is_not_tried_again() -> None:
     async with audio_fleet(FakeAudioReplica("audio-0"), FakeAudioReplica("audio-1")) as audio, door(audio) as stub:
         audio.replicas[0].hear = hearing_fails(CRASH)
         audio.scheduler.leases["taken"] = "audio-1"
-        fault = await fault_of_upload(stub.Transcribe(), upload(*[bytes(MIB // 2)] * 20))
+        fault = await fault_of(stub.Transcribe(upload(*[bytes(MIB // 2)] * 20)))
         assert (fault.code, fault.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.REPLICA_UNREACHABLE)
         assert not audio.replicas[1].uploads
         await eventually(lambda: not audio.scheduler.leases.keys() - {"taken"})
@@ -165,9 +146,9 @@ async def test_an_upload_of_which_too_much_is_sent_is_not_tried_again() -> None:
 
 async def test_errors_have_reasons(audio: AudioFleet) -> None:
     async with door(audio) as stub:
-        assert (await fault_of_upload(stub.Transcribe(), upload(model="gpt-9"))).reason == Reason.MODEL_NOT_FOUND
-        assert (await fault_of_upload(stub.Transcribe(), upload(model=""))).details["param"] == "context.model"
-        assert (await fault_of_upload(stub.Transcribe(), upload(model=SPEAKS))).reason == Reason.UNSUPPORTED
+        assert (await fault_of(stub.Transcribe(upload(model="gpt-9")))).reason == Reason.MODEL_NOT_FOUND
+        assert (await fault_of(stub.Transcribe(upload(model="")))).details["param"] == "context.model"
+        assert (await fault_of(stub.Transcribe(upload(model=SPEAKS)))).reason == Reason.UNSUPPORTED
 
         async def no_configuration() -> AsyncIterator[audio_pb2.TranscribeRequest]:
             yield audio_pb2.TranscribeRequest(chunk=b"one")
@@ -177,12 +158,12 @@ async def test_errors_have_reasons(audio: AudioFleet) -> None:
             yield
 
         for requests in (no_configuration(), nothing()):
-            fault = await fault_of_upload(stub.Transcribe(), requests)
+            fault = await fault_of(stub.Transcribe(requests))
             assert (fault.code, fault.details["param"]) == (grpc.StatusCode.INVALID_ARGUMENT, "config")
         assert not audio.replicas[0].uploads
         audio.replicas[0].hear = hearing_fails(NOT_SOUND, after_chunks=0)
         for _ in range(5):
-            fault = await fault_of_upload(stub.Transcribe(), upload(*[bytes(MIB // 2)] * 10))
+            fault = await fault_of(stub.Transcribe(upload(*[bytes(MIB // 2)] * 10)))
             assert (fault.code, fault.details["param"]) == (grpc.StatusCode.INVALID_ARGUMENT, "file")
 
 
@@ -215,7 +196,7 @@ async def test_the_callers_deadline_counts(audio: AudioFleet) -> None:
 
     audio.replicas[0].hear = silent
     async with door(audio) as stub:
-        fault = await fault_of_upload(stub.Transcribe(timeout=0.5), upload(b"one"))
+        fault = await fault_of(stub.Transcribe(upload(b"one"), timeout=0.5))
     assert fault.code is grpc.StatusCode.DEADLINE_EXCEEDED
     await eventually(lambda: not audio.scheduler.leases)
     assert audio.scheduler.tickets[0].wait_limit_ms <= 500
@@ -225,7 +206,7 @@ async def test_keys(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"ann:{hashlib.sha256(b'secret').hexdigest()}\n")
     async with audio_fleet(api_keys_file=path) as audio, door(audio) as stub:
-        assert (await fault_of_upload(stub.Transcribe(), upload(b"one"))).code is grpc.StatusCode.UNAUTHENTICATED
+        assert (await fault_of(stub.Transcribe(upload(b"one")))).code is grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.ListVoices(audio_pb2.ListVoicesRequest())
         call = stub.Transcribe(upload(b"one"), metadata=(("authorization", "Bearer secret"),))
