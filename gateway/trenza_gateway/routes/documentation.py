@@ -66,7 +66,9 @@ def documentation_router() -> APIRouter:
     """The page at /docs: one file that loads nothing from elsewhere, so that it works on a network of one's own."""
     router = APIRouter(include_in_schema=False)
     page = files("trenza_gateway.routes").joinpath("docs.html").read_text(encoding="utf-8")
-    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
+    )
 
     @router.get("/docs")
     async def docs() -> HTMLResponse:
