@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from trenza.audio.v1 import audio_pb2
+
+from trenza_gateway.openai.errors import bad_request
+from trenza_gateway.openai.speech import LANGUAGE_PATTERN, MAX_LANGUAGE_CHARS
+
+
+def wanted_language(said: str) -> str:
+    """The language that voices are asked for, empty for all. Raises a 400 ApiError for what is no code of a language."""
+    if said and (len(said) > MAX_LANGUAGE_CHARS or not re.fullmatch(LANGUAGE_PATTERN, said)):
+        message = "Invalid value for 'language': it must be an ISO 639-1 code, such as 'en'."
+        raise bad_request(message, param="language", code="invalid_value")
+    return said.lower()
 
 
 def voice_list(voices: Iterable[audio_pb2.Voice]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from trenza_gateway.openai.fields import HONOURED, Rule
 MAX_INPUT_CHARS = 4096
 MAX_VOICE_CHARS = 128
 MAX_LANGUAGE_CHARS = 16
+LANGUAGE_PATTERN = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$"
 
 FORMATS = {
     "mp3": audio_pb2.AUDIO_FORMAT_MP3,
@@ -72,7 +73,7 @@ class SpeechBody(ModelBody):
     language: str | None = Field(
         default=None,
         max_length=MAX_LANGUAGE_CHARS,
-        pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$",
+        pattern=LANGUAGE_PATTERN,
         description="Beyond OpenAI: ISO 639-1; the voice's own, or the text's as detected, where it is not given.",
     )
     temperature: float | None = Field(

@@ -12,7 +12,7 @@ from trenza_runtime.errors import RpcFault
 from trenza_gateway.dispatch.calls import speak_call
 from trenza_gateway.dispatch.intake.audio import AudioIntake
 from trenza_gateway.dispatch.voices import Voices
-from trenza_gateway.openai.audio_voices import voice_list
+from trenza_gateway.openai.audio_voices import voice_list, wanted_language
 from trenza_gateway.openai.bodies import parse_json
 from trenza_gateway.openai.errors import error_of_fault
 from trenza_gateway.openai.fields import unknown_fields
@@ -51,11 +51,11 @@ def speech_router(parts: Parts) -> APIRouter:
     async def list_voices(
         request: Request,
         model: Annotated[str, Query(description="Only this model's.")] = "",
-        language: Annotated[str, Query(max_length=16, description="Only those that speak it; ISO 639-1.")] = "",
+        language: Annotated[str, Query(description="Only those that speak it; ISO 639-1.")] = "",
     ) -> dict[str, Any]:
         caller = caller_of(request)
         context = common_pb2.RequestContext(request_id=caller.ticket_id, model=model, tenant=caller.tenant)
-        wanted = audio_pb2.ListVoicesRequest(context=context, language=language.lower())
+        wanted = audio_pb2.ListVoicesRequest(context=context, language=wanted_language(language))
         try:
             found = await while_client_listens(request.receive, voices.list(wanted))
         except RpcFault as fault:

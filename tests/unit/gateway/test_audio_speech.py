@@ -297,9 +297,13 @@ class TestVoices:
             replicas[0].voices_fault = replicas[1].voices_fault
             assert (await audio.client.get("/v1/audio/voices")).status_code == 503
 
-    async def test_wrong_models(self, audio: AudioFleet) -> None:
+    async def test_wrong_questions(self, audio: AudioFleet) -> None:
         for model, status in (("gpt-9", 404), (HEARS, 400)):
             response = await audio.client.get("/v1/audio/voices", params={"model": model})
             assert response.status_code == status
             assert response.json()["error"]["param"] == "model"
+        for language in ("every one of them", "x" * 17, "e"):
+            response = await audio.client.get("/v1/audio/voices", params={"language": language})
+            assert response.status_code == 400
+            assert response.json()["error"]["param"] == "language"
         assert not audio.replicas[0].asked
