@@ -11,6 +11,7 @@ from trenza_runtime.worker.engine import ModelLoadError
 
 from trenza_audio.hearing.engine import WhisperSpec
 from trenza_audio.settings import AudioSettings
+from trenza_audio.speaking import engine as speaking
 
 SPEAKING = ("espeak", "bark", "kokoro")
 """Engines that speak; each is `trenza_audio.engines.<name>:load`."""
@@ -23,8 +24,6 @@ def spec_for(manifest: ModelManifest, settings: AudioSettings) -> tuple[str, Any
     if manifest.engine in ("", "whisper"):
         return "trenza_audio.engines.whisper:load", _whisper(manifest, settings, slots, threads)
     if manifest.engine in SPEAKING:
-        from trenza_audio.speaking import engine as speaking
-
         spec = speaking.spec_for(manifest, slots=slots, threads=threads, device=settings.device)
         return f"trenza_audio.engines.{manifest.engine}:load", spec
     known = ", ".join(("whisper", *SPEAKING))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from trenza_audio.hearing.translate import Answer, ResponseT
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Upload = AsyncIterator[pb.TranscribeRequest | pb.TranslateRequest]
+
+_COURTESY_S = 1.0
+_COURTESY_MESSAGES = 64
 
 _CAPABILITIES: dict[engine.Task, common_pb2.Capability.ValueType] = {
     "transcribe": common_pb2.CAPABILITY_TRANSCRIPTION,
@@ -62,7 +65,7 @@ class Hearing:
     async def _hear(
         self, requests: Upload, context: Context, task: engine.Task, response: type[ResponseT]
     ) -> AsyncGenerator[ResponseT, None]:
-        async with self._time_limit(context) as limit_s:
+        async with _heard_out(requests), self._time_limit(context) as limit_s:
             config = await self._configuration(requests, task)
             asked = config.context
             async with (
@@ -103,6 +106,24 @@ class Hearing:
         except TimeoutError as error:
             message = f"The request was not done within {limit_s:.0f} seconds."
             raise RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message) from error
+
+
+@asynccontextmanager
+async def _heard_out(requests: Upload) -> AsyncIterator[None]:
+    """Lets the caller finish its upload before it is refused: many clients take an end in mid-sentence for a broken line.
+
+    What is left is thrown away, for a short while and as far as `_COURTESY_MESSAGES`.
+    """
+    try:
+        yield
+    except RpcFault as fault:
+        if fault.code != grpc.StatusCode.DEADLINE_EXCEEDED:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_COURTESY_S):
+                    for _ in range(_COURTESY_MESSAGES):
+                        if await anext(aiter(requests), None) is None:
+                            break
+        raise
 
 
 async def _chunks(requests: Upload) -> AsyncIterator[bytes]:
