@@ -23,11 +23,17 @@ WORDS = ("a red circle", "a blue star above a green square", "un triangulo amari
 WIDTH = 32
 
 
-def write_sdxl(folder: Path, side: int = 64, turbo: bool = False) -> Path:
-    """Saves a pipeline of the SDXL class that draws pictures of `side` pixels."""
+def write_sdxl(
+    folder: Path, side: int = 64, turbo: bool = False, widths: tuple[int, ...] = (16, 32), layers: int = 1
+) -> Path:
+    """Saves a pipeline of the SDXL class that draws pictures of `side` pixels; `widths` are those of its network's levels."""
     torch.manual_seed(7)
     unet = _unet(
         side,
+        block_out_channels=widths,
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(widths) - 1)),
+        up_block_types=(*["CrossAttnUpBlock2D"] * (len(widths) - 1), "UpBlock2D"),
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + WIDTH,
