@@ -24,7 +24,7 @@ from audio_fakes import (
 )
 from gateway_fakes import eventually, waiting
 from trenza.scheduler.v1 import scheduler_pb2
-from trenza_gateway.uploads import CHUNK_BYTES, FRAMING_BYTES
+from trenza_gateway.uploads import CHUNK_BYTES, FRAMING_BYTES, FormFile
 
 URL = "/v1/audio/transcriptions"
 MIB = 2**20
@@ -247,6 +247,20 @@ class TestReplicas:
         audio.replicas[0].hear = hasty
         for _ in range(3):
             assert (await audio.transcribe(b"x" * (8 * MIB))).status_code == 200
+
+    async def test_an_upload_that_cannot_be_read_again(
+        self, audio: AudioFleet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(_file: FormFile) -> AsyncIterator[bytes]:
+            yield b"one"
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(FormFile, "chunks", broken)
+        for stream in ("false", "true"):
+            assert error_of(await audio.transcribe(stream=stream), 500) == (None, "internal_error")
+        await eventually(lambda: audio.replicas[0].cancelled == 2)
+        await eventually(lambda: len(audio.scheduler.releases) == 2)
+        assert not audio.scheduler.leases
 
     async def test_nobody_says_anything(self, audio: AudioFleet) -> None:
         async def nothing_said(answer: type, upload: Heard, requests: Any) -> AsyncIterator[Any]:
