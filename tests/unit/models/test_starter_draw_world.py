@@ -73,8 +73,8 @@ def test_any_colour_that_shows_will_do_where_the_scene_names_none() -> None:
 
 
 def test_a_blurred_mixture_of_two_shapes_is_judged_wrong() -> None:
-    pictures = [render(Scene((Figure(shape, "red"),)), 128, 128, [0.5] * PLACES) for shape in ("star", "square")]
-    mixture = Image.blend(*pictures, 0.5)
+    star, square = (render(Scene((Figure(shape, "red"),)), 128, 128, [0.5] * PLACES) for shape in ("star", "square"))
+    mixture = Image.blend(star, square, 0.5)
     assert not any(judge(mixture, Scene((Figure(shape, "red"),))).right for shape in SHAPES)
 
 
