@@ -53,12 +53,12 @@ class Driver:
         self.run()
         return self.events[name]
 
-    def ready(self) -> None:
-        """Waits until every running request has decoded its first sound, without hearing any of it."""
+    def ready(self, windows: int = 1) -> None:
+        """Waits until every running request has decoded so many windows of sound, without hearing any of it."""
         self.engine._admit()
         for hearing in self.engine._running.values():
             begun_s = time.monotonic()
-            while not hearing.ready:
+            while len(hearing.ready) < windows:
                 assert time.monotonic() - begun_s < _LIMIT_S
                 time.sleep(0.005)
                 hearing.collect()
