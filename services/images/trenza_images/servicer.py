@@ -45,9 +45,10 @@ class ImagesServicer(images_pb2_grpc.ImagesServiceServicer):
 
     async def Edit(self, requests: AsyncIterator[pb.EditRequest], context: Context) -> AsyncIterator[pb.EditResponse]:
         async with self._time_limit(context) as limit_s:
-            config = (await _configuration(requests)).config
-            translate.draw_request("edit", config.prompt, config.options)  # before the upload, which may be long
-            given = await self._upload(requests)
+            async with self._heard_out(requests):
+                config = (await _configuration(requests)).config
+                translate.draw_request("edit", config.prompt, config.options)  # before the upload, which may be long
+                given = await self._upload(requests)
             wanted = translate.draw_request("edit", config.prompt, config.options, given.sources, given.mask)
             async with self._drawing(wanted, config.context, limit_s) as events:
                 async for event in events:
@@ -55,9 +56,10 @@ class ImagesServicer(images_pb2_grpc.ImagesServiceServicer):
 
     async def Vary(self, requests: AsyncIterator[pb.VaryRequest], context: Context) -> AsyncIterator[pb.VaryResponse]:
         async with self._time_limit(context) as limit_s:
-            config = (await _configuration(requests)).config
-            translate.draw_request("vary", "", config.options)
-            given = await self._upload(requests)
+            async with self._heard_out(requests):
+                config = (await _configuration(requests)).config
+                translate.draw_request("vary", "", config.options)
+                given = await self._upload(requests)
             if given.mask is not None:
                 raise translate.invalid("mask", "A variation takes no mask.")
             wanted = translate.draw_request("vary", "", config.options, given.sources)
@@ -75,6 +77,19 @@ class ImagesServicer(images_pb2_grpc.ImagesServiceServicer):
         except TimeoutError as error:
             message = f"The request was not done within {limit_s:.0f} seconds."
             raise RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message) from error
+
+    @asynccontextmanager
+    async def _heard_out(self, requests: AsyncIterator[UploadT]) -> AsyncIterator[None]:
+        """Refuses only when the client has said everything, within limits: one that still sends may not hear why it is refused."""
+        try:
+            yield
+        except RpcFault:
+            size_bytes = 0
+            async for message in requests:
+                size_bytes += message.ByteSize()
+                if size_bytes > self._upload_limit_bytes:
+                    break
+            raise
 
     async def _upload(self, requests: AsyncIterator[UploadT]) -> Uploaded:
         upload = Upload(self._upload_limit_bytes)

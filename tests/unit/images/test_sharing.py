@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from trenza_images.core.sharing import Pending, choose
+from trenza_images.core.sharing import PassLimit, Pending, choose
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ from trenza_images.core.sharing import Pending, choose
         ([Pending("a", 1, 4), Pending("a", 2, 4), Pending("a", 3, 4)], 10, [0, 1]),
         ([Pending("a", 1, 6), Pending("a", 2, 6), Pending("a", 3, 4)], 10, [0, 2]),  # a smaller one fills the rest
         ([Pending(None, 1, 4), Pending(None, 2, 4)], 10, [0]),  # these go alone
-        ([Pending("a", 1, 4), Pending(None, 7, 0)], 10, [1]),  # small things first
-        ([Pending("a", 1, 4), Pending("t", 7, 0), Pending("t", 8, 0)], 10, [1, 2]),
+        ([Pending("a", 1, 4), Pending(None, 7, 4, False)], 10, [1]),  # what is no step first
+        ([Pending("a", 1, 4), Pending("t", 7, 0, False), Pending("t", 8, 0, False)], 10, [1, 2]),
     ],
 )
 def test_choices(pending: list[Pending], limit: int, chosen: list[int]) -> None:
@@ -35,3 +35,22 @@ def test_every_group_has_its_turn() -> None:
         served.append(names[position])
         since[names[position]] = turn
     assert {name: served.count(name) for name in since} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_the_limit_falls_when_a_pass_does_not_fit_and_rises_again() -> None:
+    limit = PassLimit(1000)
+    limit.did_not_fit(800)
+    assert limit.pixels == 400
+    limit.did_not_fit(3000)
+    assert limit.pixels == 400
+    for _ in range(500):
+        limit.fitted()
+    assert limit.pixels == 800
+    for _ in range(500):
+        limit.fitted()
+    assert limit.pixels == 1000
+    limit.did_not_fit(0)
+    assert limit.pixels == 0
+    for _ in range(500):
+        limit.fitted()
+    assert limit.pixels == 1

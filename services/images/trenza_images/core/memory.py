@@ -13,6 +13,8 @@ PASS_BYTES_PER_PIXEL = 1500
 """What a UNet of the SDXL class takes for each pixel of each row in half precision, beside its weights."""
 DECODE_BYTES_PER_PIXEL = 4500
 """What a VAE takes for each pixel in half precision."""
+CODER_WEIGHT = 3
+"""The same as a multiple of what the UNet takes."""
 TILE_PIXELS = 512 * 512
 """The area that a tiling VAE decodes at once."""
 CPU_PASS_PIXELS = 2**20

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from PIL import Image
 
 from trenza_images.engines import shortage
+from trenza_images.engines.drawing import stopping
 
+CODER_NETWORKS = ("encoder", "decoder")
 _PLAIN_CODERS = ("AutoencoderKL", "AutoencoderTiny")
 
 
@@ -17,11 +20,27 @@ def can_decode(pipe: Any) -> bool:
     return type(getattr(pipe, "vae", None)).__name__ in _PLAIN_CODERS and hasattr(pipe, "image_processor")
 
 
-def make_frugal(pipe: Any) -> None:
-    """Makes a pipeline decode in tiles from the first picture on for whose decoding there is not enough memory."""
-    vae: Any = getattr(pipe, "vae", None)
-    if not hasattr(vae, "enable_tiling"):
-        return
+def coder_of(pipe: Any) -> Any:
+    """The pipeline's coder as drawings use it: the same weights, stopping at its networks, frugal. None where there is none."""
+    vae = getattr(pipe, "vae", None)
+    if not isinstance(vae, torch.nn.Module):
+        return None
+    clone: Any = copy.copy(vae)
+    if can_stop(clone):
+        networks = {name: stopping(part) for name in CODER_NETWORKS if (part := getattr(vae, name, None)) is not None}
+        clone.__dict__["_modules"] = {**vae._modules, **networks}
+    if hasattr(clone, "enable_tiling"):
+        _make_frugal(clone)
+    return clone
+
+
+def can_stop(vae: Any) -> bool:
+    """Whether drawings may stop within a coder's work: not where they widen its numbers for a moment, and others find them so."""
+    return vae.dtype == torch.float32 or not getattr(vae.config, "force_upcast", False)
+
+
+def _make_frugal(vae: Any) -> None:
+    """Makes a coder decode in tiles from the first picture on for whose decoding there is not enough memory."""
     decode = vae.decode
 
     def frugal(*args: Any, **kwargs: Any) -> Any:

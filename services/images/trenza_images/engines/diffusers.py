@@ -15,7 +15,7 @@ from functools import partial
 
 from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts, ProgressReporter
 
-from trenza_images.core.sharing import Pending, choose
+from trenza_images.core.sharing import PassLimit, Pending, choose
 from trenza_images.engine import Drawn, DrawRequest, ImagesSpec
 from trenza_images.engines import loading
 from trenza_images.engines.drawing import Drawing
@@ -47,7 +47,7 @@ class DiffusersEngine:
         self._planner = Planner(loaded.pipelines, spec)
         self._grouping = Grouping()
         self._slots = spec.slots
-        self._limit_pixels = loaded.plan.pass_pixels
+        self._limit = PassLimit(loaded.plan.pass_pixels)
         self._jobs: dict[str, Job] = {}
         self._unplanned: deque[Job] = deque()
         self._active: list[_Active] = []
@@ -120,7 +120,7 @@ class DiffusersEngine:
     def _advance(self) -> None:
         """Serves whoever has waited longest, and all who can share it."""
         waiting = [active for active in self._active if not active.drawing.ended]
-        chosen = [waiting[position] for position in choose([one.waits_for for one in waiting], self._limit_pixels)]
+        chosen = [waiting[position] for position in choose([one.waits_for for one in waiting], self._limit.pixels)]
         if chosen and isinstance(chosen[0].drawing.stop_at, Call):
             self._make_pass(chosen)
         elif chosen:
@@ -140,6 +140,7 @@ class DiffusersEngine:
                 return
             shortage = str(error)
         if outcomes is not None:
+            self._limit.fitted()
             self._passes += 1
             self._shared_rows += len(chosen)
             for active, outcome in zip(chosen, outcomes, strict=True):
@@ -153,8 +154,8 @@ class DiffusersEngine:
         if len(chosen) == 1:
             self._go_on(chosen[0], partial(chosen[0].drawing.fail, MemoryError(shortage)))
             return
-        self._limit_pixels = min(self._limit_pixels, sum(active.waits_for.pixels for active in chosen) // 2)
-        log.warning("a pass did not fit into memory", extra={"drawings": len(chosen), "limit": self._limit_pixels})
+        self._limit.did_not_fit(sum(active.waits_for.pixels for active in chosen))
+        log.warning("a pass did not fit into memory", extra={"drawings": len(chosen), "limit": self._limit.pixels})
         middle = len(chosen) // 2
         self._make_pass(chosen[:middle])
         self._make_pass(chosen[middle:])
@@ -165,11 +166,12 @@ class DiffusersEngine:
         call = active.drawing.stop_at
         if isinstance(call, Call):
             drawn = active.job.plan.sizes.drawn if active.job.plan else (0, 0)
-            pixels = call.rows() * drawn[0] * drawn[1] if self._pipelines.denoises(call.module) else 0
-            active.waits_for = Pending(self._grouping.group_of(call), self._turn, pixels)
-            active.denoising = active.denoising or pixels > 0
+            denoises = self._pipelines.denoises(call.module)
+            pixels = call.rows() * drawn[0] * drawn[1] * self._pipelines.weight(call.module)
+            active.waits_for = Pending(self._grouping.group_of(call), self._turn, pixels, denoises)
+            active.denoising = active.denoising or denoises
         else:
-            active.waits_for = Pending(None, self._turn, 0)
+            active.waits_for = Pending(None, self._turn, 0, denoises=False)
 
     def _settle(self) -> list[Emission]:
         """Tells what came of the step, and forgets what has ended."""

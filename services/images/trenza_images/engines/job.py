@@ -71,14 +71,15 @@ class Job:
             # On the CPU whatever the device: the same seed is the same noise everywhere.
             arguments["generator"] = torch.Generator("cpu").manual_seed(seed_of(self.request.seed, index))
         if "callback_on_step_end" in taken:
-            arguments["callback_on_step_end"] = self._watcher(index, plan, pipe, pipelines.stops)
+            arguments["callback_on_step_end"] = self._watcher(index, plan, pipe, pipelines)
         image = pipe(**arguments).images[0]
+        pause()  # encoding takes its time, and nobody can share it
         data = canvas.encoded(self._finish(image, plan), self.request.encoding)
         self._steps_made[index] = plan.steps
         self._finished += 1
         self._events.append(Picture(index, data, seed_of(self.request.seed, index)))
 
-    def _watcher(self, index: int, plan: PicturePlan, pipe: Any, stops: bool) -> Callable[..., dict[str, Any]]:
+    def _watcher(self, index: int, plan: PicturePlan, pipe: Any, pipelines: Pipelines) -> Callable[..., dict[str, Any]]:
         foresight = Foresight(pipe.scheduler) if plan.sketch_steps else None
         sketches = deque(enumerate(plan.sketch_steps))
 
@@ -86,12 +87,12 @@ class Job:
             # Schedulers of a higher order call their network more often than once for a step.
             made = (step + 1) * plan.steps // (getattr(pipe, "num_timesteps", 0) or plan.steps)
             self._stepped(index, min(made, plan.steps))
-            if sketches and sketches[0][1] <= made < plan.steps:
+            sketch_due = bool(sketches) and sketches[0][1] <= made < plan.steps
+            if not pipelines.stops_to_draw or ((sketch_due or made >= plan.steps) and not pipelines.stops_to_decode):
                 pause()
+            if sketch_due:
                 latents = tensors["latents"] if foresight is None or foresight.expected is None else foresight.expected
                 self._sketch(index, sketches.popleft()[0], plan, pipe, latents)
-            elif made >= plan.steps or not stops:
-                pause()  # what follows is the decoding, which nobody can share
             return {}
 
         return on_step_end

@@ -19,7 +19,7 @@ from trenza_runtime.worker.engine import ModelLoadError
 
 from trenza_images.core import memory
 from trenza_images.engine import ImagesSpec
-from trenza_images.engines.pipelines import Pipelines
+from trenza_images.engines.pipelines import Pipelines, usual_size
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ def load(spec: ImagesSpec, report: Callable[[float], None]) -> LoadedPipeline:
     precision = _precision(spec, device)
     root = _read(spec, _DTYPES[precision])
     report(0.7)
+    plan = _plan(spec, root, device, precision)
+    log.info("memory plan", extra={"plan": str(plan), "device": str(device), "precision": precision})
+    _place(root, device, plan)
     pipelines = Pipelines(root, spec.source)
     if not pipelines.modes:
         raise ModelLoadError(f"a {type(root).__name__} draws neither from texts nor from pictures", "UNSUPPORTED")
-    plan = _plan(spec, pipelines, device, precision)
-    log.info("memory plan", extra={"plan": str(plan), "device": str(device), "precision": precision})
-    _place(root, device, plan)
     report(1.0)
     return LoadedPipeline(pipelines, device, precision, plan, _memory_bytes(device))
 
@@ -111,17 +111,16 @@ def _read(spec: ImagesSpec, dtype: torch.dtype) -> Any:
         )
     except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError) as error:
         raise ModelLoadError(f"diffusers cannot load it: {str(error).splitlines()[0][:300]}") from error
-    root.set_progress_bar_config(disable=True)
     return root
 
 
-def _plan(spec: ImagesSpec, pipelines: Pipelines, device: torch.device, precision: Precision) -> memory.MemoryPlan:
-    width, height = spec.defaults.size or pipelines.usual_size()
+def _plan(spec: ImagesSpec, root: Any, device: torch.device, precision: Precision) -> memory.MemoryPlan:
+    width, height = spec.defaults.size or usual_size(root)
     if spec.defaults.native_size:
         width = height = spec.defaults.native_size
     place = memory.Place(device.type != "cpu", _free_bytes(device), precision == "float32")
     asked = None if spec.offload == "auto" else cast(memory.Offload, spec.offload)
-    return memory.plan(_weights(pipelines.root), place, width * height, asked, spec.batch_pixels)
+    return memory.plan(_weights(root), place, width * height, asked, spec.batch_pixels)
 
 
 def _weights(root: Any) -> memory.Weights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -16,6 +16,7 @@ from diffusers import (
 from diffusers.pipelines import auto_pipeline
 
 from trenza_images.core.defaults import Traits
+from trenza_images.core.memory import CODER_WEIGHT
 from trenza_images.core.sizes import Size
 from trenza_images.engines import decoding
 from trenza_images.engines.drawing import stopping
@@ -43,17 +44,28 @@ class Pipelines:
         self.root = root
         self._name = name
         self._roots = {mode: pipe for mode in _FAMILIES if (pipe := _in_mode(root, mode)) is not None}
+        for pipe in self._roots.values():
+            pipe.set_progress_bar_config(disable=True)
         self._stopping = _stopping_parts(root)
-        decoding.make_frugal(root)
+        self._weights = {id(part): weight for part, weight in _weighed(root)}
 
     @property
-    def stops(self) -> bool:
-        """Whether its calls stop at every pass."""
+    def stops_to_draw(self) -> bool:
+        """Whether a drawing stops at every pass of the network that draws."""
         return any(name in self._stopping for name in _DENOISERS)
 
+    @property
+    def stops_to_decode(self) -> bool:
+        """Whether a drawing stops where its picture is decoded."""
+        return "vae" in self._stopping and decoding.can_stop(self._stopping["vae"])
+
     def denoises(self, module: torch.nn.Module) -> bool:
-        """Whether a module is the one that draws, with a picture's area in each row."""
+        """Whether a module is the network that draws."""
         return any(module is getattr(self.root, name, None) for name in _DENOISERS)
+
+    def weight(self, module: torch.nn.Module) -> int:
+        """What a row of a module's pass takes for each of a picture's pixels; 1 is what the network that draws takes."""
+        return self._weights.get(id(module), 0)
 
     def rest(self) -> None:
         """Takes the parts that go to and from a GPU back from it, while nobody draws."""
@@ -96,22 +108,23 @@ class Pipelines:
             signature_guidance=_number(signature, "guidance_scale", float),
         )
 
-    def usual_size(self) -> Size:
-        """The size that the pipeline's makers trained it for."""
-        denoiser = getattr(self.root, "unet", None) or getattr(self.root, "transformer", None)
-        sample = getattr(self.root, "default_sample_size", None) or getattr(
-            getattr(denoiser, "config", None), "sample_size", None
-        )
-        factor = getattr(self.root, "vae_scale_factor", 8)
-        height, width = sample if isinstance(sample, tuple | list) else (sample, sample)
-        if not (isinstance(width, int) and isinstance(height, int)):
-            return _FALLBACK_SIDE, _FALLBACK_SIDE
-        return width * factor, height * factor
-
     def multiple(self) -> int:
         """What divides the sides of every picture that it draws."""
         factor = int(getattr(self.root, "vae_scale_factor", 8))
         return factor * 2 if hasattr(self.root, "_unpack_latents") else factor
+
+
+def usual_size(root: Any) -> Size:
+    """The size that a pipeline's makers trained it for."""
+    denoiser = getattr(root, "unet", None) or getattr(root, "transformer", None)
+    sample = getattr(root, "default_sample_size", None) or getattr(
+        getattr(denoiser, "config", None), "sample_size", None
+    )
+    factor = getattr(root, "vae_scale_factor", 8)
+    height, width = sample if isinstance(sample, tuple | list) else (sample, sample)
+    if not (isinstance(width, int) and isinstance(height, int)):
+        return _FALLBACK_SIDE, _FALLBACK_SIDE
+    return width * factor, height * factor
 
 
 def _number(signature: Mapping[str, inspect.Parameter], name: str, kind: Any) -> Any:
@@ -158,4 +171,12 @@ def _stopping_parts(root: Any) -> dict[str, torch.nn.Module]:
     if "PAG" in type(root).__name__:
         return {}  # its attention looks at the order of the rows
     parts = {name: getattr(root, name, None) for name in _SHARED_MODULES}
-    return {name: stopping(part) for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    found = {name: stopping(part) for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    coder = decoding.coder_of(root)
+    return found if coder is None else {**found, "vae": coder}
+
+
+def _weighed(root: Any) -> Iterator[tuple[Any, int]]:
+    yield from ((getattr(root, name, None), 1) for name in _DENOISERS)
+    vae = getattr(root, "vae", None)
+    yield from ((getattr(vae, name, None), CODER_WEIGHT) for name in decoding.CODER_NETWORKS)

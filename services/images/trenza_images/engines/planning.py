@@ -12,7 +12,7 @@ from trenza_runtime.worker.engine import EngineFailure
 from trenza_images.core import defaults, sizes
 from trenza_images.engine import MAX_STEPS, MIN_SIDE, DrawRequest, ImagesSpec
 from trenza_images.engines import canvas, decoding, prompts
-from trenza_images.engines.pipelines import Mode, Pipelines
+from trenza_images.engines.pipelines import Mode, Pipelines, usual_size
 
 
 class Refused(Exception):
@@ -58,7 +58,7 @@ class Planner:
         self._limits = spec.limits
         self.usual = defaults.usual(pipelines.traits(), spec.defaults.steps, spec.defaults.guidance_scale)
         self.rules = sizes.SizeRules(
-            usual=spec.defaults.size or pipelines.usual_size(),
+            usual=spec.defaults.size or usual_size(pipelines.root),
             multiple=pipelines.multiple(),
             native=spec.defaults.native_size,
             min_side=MIN_SIDE,
