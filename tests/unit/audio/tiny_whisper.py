@@ -22,9 +22,22 @@ _TIMESTAMPS = 1501
 
 
 def write_model(
-    folder: Path, seed: int = 0, confidence: float = 1.0, width: int = 32, layers: int = 1, mels: int = 80
+    folder: Path,
+    seed: int = 0,
+    confidence: float = 1.0,
+    width: int = 32,
+    layers: int = 1,
+    heads: int = 2,
+    vocabulary: int = 0,
+    stop_at: int = 0,
+    quantization: str = "float32",
 ) -> Path:
-    """Writes the model and returns its folder. `confidence` scales the output layer: high values are sure of their tokens."""
+    """Writes the model and returns its folder.
+
+    `confidence` scales the output layer: high values are sure of their tokens. `vocabulary` fills the tokenizer up with
+    tokens that stand for nothing. `stop_at` is the position, prompt included, from which on every text ends; 0 leaves
+    that to chance.
+    """
     import torch
     from ctranslate2.converters import TransformersConverter
     from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
@@ -33,33 +46,39 @@ def write_model(
     torch.manual_seed(seed)
     source = folder / "source"
     source.mkdir(parents=True)
-    tokens = _write_tokenizer(source)
+    tokens = _write_tokenizer(source, vocabulary)
     end, start = tokens["<|endoftext|>"], tokens["<|startoftranscript|>"]
     config = WhisperConfig(
         vocab_size=len(tokens),
-        num_mel_bins=mels,
+        num_mel_bins=80,
         d_model=width,
         encoder_layers=layers,
         decoder_layers=layers,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=2 * width,
-        decoder_ffn_dim=2 * width,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=end,
         decoder_start_token_id=start,
         suppress_tokens=None,
         begin_suppress_tokens=None,
-        init_std=0.3,
+        init_std=0.3 if width < 100 else 0.05,
     )
     model = WhisperForConditionalGeneration(config)
     with torch.no_grad():
-        model.model.decoder.layer_norm.weight.mul_(confidence)
+        decoder = model.model.decoder
+        decoder.layer_norm.weight.mul_(confidence)
+        if stop_at:
+            # From there on the position drowns everything else, and the end of the text is what it points at.
+            direction = torch.nn.functional.normalize(torch.randn(width), dim=0)
+            decoder.embed_positions.weight[stop_at:] += 1000 * direction
+            decoder.embed_tokens.weight[end] = 10 * direction
     model.generation_config = GenerationConfig(**_generation(tokens))
     model.save_pretrained(source)
     converter = TransformersConverter(str(source), copy_files=["tokenizer.json", "preprocessor_config.json"])
-    converter.convert(str(folder / "model"), quantization="float32")
+    converter.convert(str(folder / "model"), quantization=quantization)
     return folder / "model"
 
 
@@ -79,7 +98,7 @@ def _generation(tokens: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _write_tokenizer(folder: Path) -> dict[str, int]:
+def _write_tokenizer(folder: Path, size: int) -> dict[str, int]:
     """Byte-level without merges, but for the words of the tests; returns every token's number."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -93,6 +112,8 @@ def _write_tokenizer(folder: Path) -> dict[str, int]:
     vocabulary: dict[str, int] = document["model"]["vocab"]
     vocabulary[""] = len(vocabulary)  # what CTranslate2 knows a multilingual model by
     texts = [*_SPECIAL, *(f"<|{index * 0.02:.2f}|>" for index in range(_TIMESTAMPS))]
+    for number in range(len(vocabulary), size - len(texts)):
+        vocabulary[f"nothing{number}"] = number
     first = len(vocabulary)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     document["added_tokens"] = [

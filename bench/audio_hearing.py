@@ -1,0 +1,210 @@
+"""Seconds of sound per second of the audio service against faster-whisper behind a lock: same model, same run, side by side.
+
+The peer is what most Whisper servers do: one model, one request after the other. It is given its best case: it is called in this
+process, without any connection, always from the same thread. The service is measured from outside, through gRPC, uploads
+included. Only the ratios matter. The weights are random (speed does not depend on what they say), the shape is a real
+Whisper's, and every recording gives a text of `--tokens` tokens.
+
+    python bench/audio_hearing.py --shape small                              # or tiny, base
+    python bench/audio_hearing.py --model /path/to/folder                    # any Whisper in CTranslate2's format
+    python bench/audio_hearing.py --speaches http://127.0.0.1:8000 --speaches-model NAME
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from trenza.audio.v1 import audio_pb2 as pb
+from trenza.audio.v1 import audio_pb2_grpc
+from trenza.common.v1 import common_pb2
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tests" / "unit" / "audio"))
+
+SHAPES = {
+    "tiny": {"width": 384, "layers": 4, "heads": 6},
+    "base": {"width": 512, "layers": 6, "heads": 8},
+    "small": {"width": 768, "layers": 12, "heads": 12},
+}
+VOCABULARY = 51_865
+CHUNK_BYTES = 2**20
+START_LIMIT_S = 300.0
+CALL_LIMIT_S = 1800.0
+Speeds = dict[int, float]
+"""Seconds of sound per second, by the number of concurrent requests."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="small", help="the size of the random model")
+    parser.add_argument("--model", type=Path, help="a model's folder in place of the random one")
+    parser.add_argument("--seconds", type=float, default=28.0, help="length of each recording")
+    parser.add_argument("--tokens", type=int, default=80, help="tokens that the random model writes about each")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=8, help="windows in one step of the service")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of either side")
+    parser.add_argument("--speaches", metavar="URL", help="an OpenAI-compatible server to measure beside")
+    parser.add_argument("--speaches-model", default="", metavar="NAME", help="what that server calls the same model")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = arguments.model.resolve() if arguments.model else random_model(folder, arguments)
+        compare(folder, model, arguments)
+
+
+def random_model(folder: Path, arguments: argparse.Namespace) -> Path:
+    """A model of a real Whisper's shape whose texts end after so many tokens."""
+    from tiny_whisper import write_model
+
+    stop_at = 3 + arguments.tokens  # behind start, language and task
+    kind: Any = {"vocabulary": VOCABULARY, "stop_at": stop_at, "quantization": "float16", **SHAPES[arguments.shape]}
+    return write_model(folder / "random", **kind)
+
+
+def compare(folder: Path, model: Path, arguments: argparse.Namespace) -> None:
+    """Measures all sides with one model and prints a table."""
+    import sounds
+
+    recordings = []
+    for number in range(max(arguments.concurrency)):
+        recording = folder / f"recording-{number}.wav"
+        recordings.append(sounds.write_wav(recording, sounds.tones(arguments.seconds, number)))
+    columns = {"locked": measure_locked(model, recordings, arguments)}
+    with running_service(folder, model, arguments) as address:
+        columns["service"] = asyncio.run(measure_service(address, recordings, arguments))
+    if arguments.speaches:
+        columns["speaches"] = asyncio.run(measure_speaches(recordings, arguments))
+    kind = "" if arguments.model else f"{arguments.shape}, random, "
+    print(
+        f"\n{kind}recordings of {arguments.seconds:g} s, median of {arguments.rounds} rounds, {arguments.threads} threads"
+    )
+    print("seconds of sound per second, and the service's over each other's")
+    peers = [name for name in columns if name != "service"]
+    print(
+        f"{'concurrent':>10}" + "".join(f"{name:>10}" for name in columns) + "".join(f"{'/ ' + n:>11}" for n in peers)
+    )
+    for concurrent in arguments.concurrency:
+        speeds = "".join(f"{column[concurrent]:>10.1f}" for column in columns.values())
+        ratios = "".join(f"{columns['service'][concurrent] / columns[peer][concurrent]:>11.2f}" for peer in peers)
+        print(f"{concurrent:>10}{speeds}{ratios}", flush=True)
+
+
+def measure_locked(model: Path, recordings: list[Path], arguments: argparse.Namespace) -> Speeds:
+    """Plain faster-whisper, for which the requests stand in line."""
+    import ctranslate2
+    from faster_whisper import WhisperModel
+
+    gpu = ctranslate2.get_cuda_device_count() > 0
+    device, kind = ("cuda", "float16") if gpu else ("cpu", "int8")
+    whisper = WhisperModel(str(model), device=device, compute_type=kind, cpu_threads=arguments.threads)
+
+    def one_round(concurrent: int) -> float:
+        begun = time.perf_counter()
+        for recording in recordings[:concurrent]:
+            segments, _ = whisper.transcribe(str(recording), language="en", temperature=0.0)
+            assert list(segments)
+        return arguments.seconds * concurrent / (time.perf_counter() - begun)
+
+    one_round(1)
+    return {c: statistics.median(one_round(c) for _ in range(arguments.rounds)) for c in arguments.concurrency}
+
+
+@contextlib.contextmanager
+def running_service(folder: Path, model: Path, arguments: argparse.Namespace) -> Iterator[str]:
+    """The audio service with just this model, under the name `bench`; gives its address."""
+    place = folder / "models" / "bench"
+    place.mkdir(parents=True)
+    (place / "model").symlink_to(model)
+    (place / "model.toml").write_text(
+        'name = "bench"\nmodality = "audio"\nengine = "whisper"\n[files]\nmodel = "model"\n'
+    )
+    ready = folder / "ready"
+    environment = {
+        **os.environ,
+        "TRENZA_READY_FILE": str(ready),
+        "TRENZA_LOG_LEVEL": "warning",
+        "TRENZA_AUDIO_MODELS_ROOT": str(place.parent),
+        "TRENZA_AUDIO_METRICS_PORT": "-1",
+        "TRENZA_AUDIO_SLOTS": str(max(arguments.concurrency)),
+        "TRENZA_AUDIO_BATCH": str(arguments.batch),
+        "TRENZA_AUDIO_THREADS": str(arguments.threads),
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "trenza_audio"], env=environment, stdout=log, stderr=log)
+        try:
+            yield f"127.0.0.1:{_port(process, ready, folder / 'log')}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _port(process: subprocess.Popen[bytes], ready: Path, log: Path) -> int:
+    end = time.monotonic() + START_LIMIT_S
+    while not ready.exists():
+        if process.poll() is not None or time.monotonic() > end:
+            sys.exit(f"the audio service did not start:\n{log.read_text()}")
+        time.sleep(0.1)
+    return int(json.loads(ready.read_text())["grpc_port"])
+
+
+async def measure_service(address: str, recordings: list[Path], arguments: argparse.Namespace) -> Speeds:
+    """The service, under concurrent calls."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = audio_pb2_grpc.AudioServiceStub(channel)
+        context = common_pb2.RequestContext(model="bench")
+        config = pb.TranscriptionConfig(context=context, language="en", temperature=0.0)
+
+        async def request(recording: Path) -> None:
+            sound = await asyncio.to_thread(recording.read_bytes)
+            chunks = (sound[at : at + CHUNK_BYTES] for at in range(0, len(sound), CHUNK_BYTES))
+            messages = [pb.TranscribeRequest(config=config), *(pb.TranscribeRequest(chunk=chunk) for chunk in chunks)]
+            call: Any = stub.Transcribe(iter(messages), timeout=CALL_LIMIT_S)
+            kinds = [response.WhichOneof("event") async for response in call]
+            assert kinds[-1] == "summary"
+            assert "segment" in kinds
+
+        return await _measure(request, recordings, arguments)
+
+
+async def measure_speaches(recordings: list[Path], arguments: argparse.Namespace) -> Speeds:
+    """Another server with OpenAI's API, under concurrent requests."""
+    async with httpx.AsyncClient(base_url=arguments.speaches, timeout=CALL_LIMIT_S) as client:
+        form = {"model": arguments.speaches_model, "language": "en", "temperature": "0", "response_format": "json"}
+
+        async def request(recording: Path) -> None:
+            files = {"file": (recording.name, await asyncio.to_thread(recording.read_bytes), "audio/wav")}
+            answer = await client.post("/v1/audio/transcriptions", data=form, files=files)
+            answer.raise_for_status()
+
+        return await _measure(request, recordings, arguments)
+
+
+async def _measure(
+    request: Callable[[Path], Awaitable[None]], recordings: list[Path], arguments: argparse.Namespace
+) -> Speeds:
+    async def one_round(concurrent: int) -> float:
+        begun = time.perf_counter()
+        await asyncio.gather(*(request(recording) for recording in recordings[:concurrent]))
+        return arguments.seconds * concurrent / (time.perf_counter() - begun)
+
+    await one_round(1)
+    return {c: statistics.median([await one_round(c) for _ in range(arguments.rounds)]) for c in arguments.concurrency}
+
+
+if __name__ == "__main__":
+    main()
