@@ -106,13 +106,11 @@ def _learn(
     """One step; returns the decoder's mean squared error."""
     wanted, latents = as_tensor(pictures), latents_of(pictures)
     noise = torch.rand(len(latents), 1, 1, 1) * torch.tensor(_MOST_LATENT_NOISE).view(1, -1, 1, 1)
-    with torch.autocast("cpu", torch.bfloat16):
-        rebuilt = autoencoder.decode(latents + noise * torch.randn_like(latents)).sample.float()
+    rebuilt = autoencoder.decode(latents + noise * torch.randn_like(latents)).sample.float()
     squared = (rebuilt - wanted).pow(2).mean()
     loss = (rebuilt - wanted).abs().mean() + squared
     if with_encoder:
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded = autoencoder.quant_conv(autoencoder.encoder(wanted)).float()[:, :LATENT_CHANNELS]
+        encoded = autoencoder.quant_conv(autoencoder.encoder(wanted)).float()[:, :LATENT_CHANNELS]
         loss = loss + (encoded - latents).pow(2).mean()
     optimiser.zero_grad()
     loss.backward()

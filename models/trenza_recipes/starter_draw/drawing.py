@@ -36,10 +36,10 @@ class DrawingSettings:
     pure_noise_share: float = 0.5
     later_steps_share: float = 0.25
     free_share: float = 0.15
-    own_guesses: bool = False
+    own_guesses_from: float = 0.5
     spread: float = 0.2
-    other_formats_share: float = 0.2
-    silent_share: float = 0.05
+    other_formats_share: float = 0.15
+    silent_share: float = 0.03
     snapshot_seconds: float = 150
     seed: int = 1
 
@@ -82,7 +82,7 @@ class Drawing:
         for group, part in zip(self._optimiser.param_groups, (1.0, settings.reading_rate), strict=True):
             group["lr"] = part * settings.rate * warm * max(0.02, 0.5 * (1 + math.cos(math.pi * fall)))
         size = FORMATS[0] if self._rng.random() > settings.other_formats_share else self._rng.choice(FORMATS[1:])
-        losses, loss = self._losses(size)
+        losses, loss = self._losses(size, share)
         self._optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.unet.parameters(), 1.0)
@@ -92,7 +92,7 @@ class Drawing:
         torch._foreach_lerp_(self._smooth, [p.detach() for p in self._drawn], 1 - decay)
         return losses
 
-    def _losses(self, size: tuple[int, int]) -> tuple[list[float], Tensor]:
+    def _losses(self, size: tuple[int, int], share: float) -> tuple[list[float], Tensor]:
         settings = self._settings
         pure, later = (
             round(settings.batch * settings.pure_noise_share),
@@ -111,33 +111,31 @@ class Drawing:
         times[-free:] = times[-free:] * 9 // 10
         tokens = self._network.tokens([training_prompt(scene, self._rng) for scene in sample.scenes])
         silent = torch.rand(settings.batch) < settings.silent_share
-        with torch.autocast("cpu", torch.bfloat16):
-            words, sentence = self._network.read(tokens)
-            text_loss = self._reader.loss(sentence, scene_answers(sample.scenes))
-            words = words.masked_fill(silent[:, None, None], 0)
-            sentence = sentence.masked_fill(silent[:, None], 0)
+        words, sentence = self._network.read(tokens)
+        text_loss = self._reader.loss(sentence, scene_answers(sample.scenes))
+        words = words.masked_fill(silent[:, None, None], 0)
+        sentence = sentence.masked_fill(silent[:, None], 0)
         conditions = (words, sentence, self._sizes(size, settings.batch))
         clean = sample.latents
         start = clean.clone()
-        if settings.own_guesses:
+        if share > settings.own_guesses_from:
             chosen = slice(pure, pure + later)
             start[chosen] = self._guess(noise[chosen], [part[chosen] for part in conditions])
         signal = self._signal[times].view(-1, 1, 1, 1)
         noisy = signal.sqrt() * start + (1 - signal).sqrt() * noise
         # The velocity from which the scheduler gets back the true picture, also where a guess stands for it.
         velocity = (signal.sqrt() * noisy - clean) / (1 - signal).sqrt()
-        with torch.autocast("cpu", torch.bfloat16):
-            answer = self._predict(noisy, times, conditions)
+        answer = self._predict(noisy, times, conditions)
         weights = torch.tensor(_CHANNEL_WEIGHTS).view(1, -1, 1, 1)
-        errors = ((answer.float() - velocity).pow(2) * (1 - signal).clamp(min=0.25) * weights).mean((1, 2, 3))
+        errors = ((answer - velocity).pow(2) * (1 - signal).clamp(min=0.25) * weights).mean((1, 2, 3))
         loss = errors.mean() + 0.3 * text_loss
         parts = (errors[:pure], errors[pure : pure + later], errors[pure + later :])
         return [*(float(part.detach().mean()) for part in parts), text_loss.item()], loss
 
     def _guess(self, noise: Tensor, conditions: list[Tensor]) -> Tensor:
         """What the network itself draws in one step."""
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            return -self._predict(noise, torch.full((len(noise),), _PURE_NOISE), tuple(conditions)).float()
+        with torch.no_grad():
+            return -self._predict(noise, torch.full((len(noise),), _PURE_NOISE), tuple(conditions))
 
     def _predict(self, noisy: Tensor, times: Tensor, conditions: tuple[Tensor, ...]) -> Tensor:
         words, sentence, sizes = conditions

@@ -69,10 +69,9 @@ def teach_reading(network: Network, reader: SceneReader, seconds: float, seed: i
         scenes = [random_scene(rng) for _ in range(_BATCH)]
         tokens = _without_common_padding(network.tokens([training_prompt(scene, rng) for scene in scenes]))
         answers = scene_answers(scenes)
-        with torch.autocast("cpu", torch.bfloat16):
-            words, sentence = network.read(tokens)
-            last_word = words[:, -1, : sentence.shape[-1]]
-            loss = reader.loss(sentence, answers) + 0.2 * from_words.loss(last_word, answers)
+        words, sentence = network.read(tokens)
+        last_word = words[:, -1, : sentence.shape[-1]]
+        loss = reader.loss(sentence, answers) + 0.2 * from_words.loss(last_word, answers)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -92,6 +91,6 @@ def _without_common_padding(tokens: Tensor) -> Tensor:
 def held_out_reading(network: Network, reader: SceneReader, count: int) -> float:
     """The share of held-out prompts that are read right."""
     prompts, scenes = zip(*held_out_prompts(count, seed=7), strict=True)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad():
         sentence = cast(Tensor, network.read(network.tokens(list(prompts)))[1])
         return reader.right(sentence, scene_answers(list(scenes)))
