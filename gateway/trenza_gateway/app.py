@@ -23,6 +23,9 @@ from trenza_gateway.routes.audio_speech import speech_router
 from trenza_gateway.routes.chat import chat_router
 from trenza_gateway.routes.completions import completions_router
 from trenza_gateway.routes.documentation import body_schemas, documentation_router
+from trenza_gateway.routes.images import images_router
+from trenza_gateway.routes.images_documentation import images_schemas
+from trenza_gateway.routes.media import media_router
 from trenza_gateway.routes.models import models_router
 from trenza_gateway.routes.ops import ops_router
 from trenza_gateway.routes.parts import Parts
@@ -51,6 +54,8 @@ def create_app(parts: Parts, access: Access) -> ASGIApp:
         completions_router(parts),
         hearing_router(parts),
         speech_router(parts),
+        images_router(parts),
+        media_router(parts),
         ops_router(parts),
         documentation_router(),
     ):
@@ -61,7 +66,7 @@ def create_app(parts: Parts, access: Access) -> ASGIApp:
     app.add_exception_handler(ClientGone, _on_client_gone)
     app.add_exception_handler(Exception, _on_unexpected)
     _document(app)
-    return Edge(app, access, parts.counter, parts.bodies, parts.uploads)
+    return Edge(app, access, parts.counter, parts.bodies, parts.uploads, parts.answers)
 
 
 def _document(app: FastAPI) -> None:
@@ -70,7 +75,9 @@ def _document(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        document.setdefault("components", {}).setdefault("schemas", {}).update({**body_schemas(), **audio_schemas()})
+        document.setdefault("components", {}).setdefault("schemas", {}).update(
+            {**body_schemas(), **audio_schemas(), **images_schemas()}
+        )
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI itself documents

@@ -14,7 +14,7 @@ from trenza_runtime.telemetry.logs import bind_request_id
 
 from trenza_gateway import metrics
 from trenza_gateway.auth.access import Access
-from trenza_gateway.limits import Bodies, RequestCounter
+from trenza_gateway.limits import Answers, Bodies, RequestCounter
 from trenza_gateway.openai.encoding import json_bytes
 from trenza_gateway.openai.errors import AUTHENTICATION, CLIENT_GONE_STATUS, ApiError
 from trenza_gateway.uploads import Uploads
@@ -25,6 +25,9 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.js
 """What needs no key: probes, figures without anybody's data, and the documentation."""
 
 MAX_REQUEST_ID_LENGTH = 64
+
+OPEN_PREFIX = "/media/"
+"""Links to pictures need no key either: they cannot be guessed, and browsers send none."""
 
 _MODEL_PATH = "/v1/models/"
 _KNOWN_PATHS = OPEN_PATHS | {
@@ -53,12 +56,21 @@ class Caller:
 class Edge:
     """ASGI middleware. Puts a `Caller` into `scope["caller"]`."""
 
-    def __init__(self, app: ASGIApp, access: Access, counter: RequestCounter, bodies: Bodies, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        counter: RequestCounter,
+        bodies: Bodies,
+        uploads: Uploads,
+        answers: Answers,
+    ) -> None:
         self._app = app
         self._access = access
         self._counter = counter
         self._bodies = bodies
         self._uploads = uploads
+        self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +81,7 @@ class Edge:
         exchange = _Exchange(scope, receive, send, request_id)
         with bind_request_id(request_id):
             try:
-                if scope["path"] in OPEN_PATHS:
+                if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_PREFIX):
                     await self._app(scope, exchange.receive, exchange.send)
                 else:
                     await self._admit(scope, headers, Caller(request_id, ticket_id, ""), exchange)
@@ -97,6 +109,7 @@ class Edge:
             self._counter.leave()
             self._bodies.forget(scope)
             self._uploads.forget(scope)
+            self._answers.forget(scope)
 
 
 class _Exchange:
@@ -157,6 +170,8 @@ def route_of(path: str) -> str:
     """A path's name for metrics and logs: one of a fixed set."""
     if path.startswith(_MODEL_PATH):
         return "/v1/models/{model}"
+    if path.startswith(OPEN_PREFIX):
+        return "/media/{token}"
     return path if path in _KNOWN_PATHS else "other"
 
 

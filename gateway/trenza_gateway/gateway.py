@@ -9,6 +9,7 @@ import time
 from trenza.audio.v1 import audio_pb2, audio_pb2_grpc
 from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
 from trenza.common.v1 import common_pb2, common_pb2_grpc
+from trenza.images.v1 import images_pb2, images_pb2_grpc
 from trenza.scheduler.v1 import scheduler_pb2
 from trenza_runtime.lifecycle import StartError
 from trenza_runtime.rpc.server import RpcServer, RpcService
@@ -23,6 +24,7 @@ from trenza_gateway.dispatch.dispatcher import Dispatcher
 from trenza_gateway.dispatch.fleet import Fleet
 from trenza_gateway.dispatch.intake.audio import AudioIntake
 from trenza_gateway.dispatch.intake.chat import ChatIntake
+from trenza_gateway.dispatch.intake.images import ImagesIntake
 from trenza_gateway.dispatch.intake.intake import Intake, JobLimits
 from trenza_gateway.dispatch.link import SchedulerLink
 from trenza_gateway.dispatch.placement import Placement
@@ -30,9 +32,13 @@ from trenza_gateway.dispatch.replicas import Replicas
 from trenza_gateway.front_door.audio import AudioFrontDoor
 from trenza_gateway.front_door.callers import Callers
 from trenza_gateway.front_door.chat import ChatFrontDoor
+from trenza_gateway.front_door.images import ImagesFrontDoor
 from trenza_gateway.front_door.models import ModelsFrontDoor
 from trenza_gateway.http_server import HttpLimits, HttpServer
-from trenza_gateway.limits import Bodies, BodyLimits, RequestCounter
+from trenza_gateway.limits import AnswerLimits, Answers, Bodies, BodyLimits, RequestCounter
+from trenza_gateway.media.links import Links
+from trenza_gateway.media.opening import media_store
+from trenza_gateway.media.sweeping import sweep_forever
 from trenza_gateway.routes.parts import Parts
 from trenza_gateway.settings import Settings
 from trenza_gateway.uploads import UploadLimits, Uploads
@@ -64,41 +70,52 @@ class Gateway:
         dispatcher = Dispatcher(self._placement, self._replicas, settings.attempt_limit, random.random)
         intake = Intake(self._fleet, JobLimits(settings.request_s, settings.queue_wait_s))
         self._counter = RequestCounter(settings.request_limit)
+        self._media = media_store(settings, time.time)
         parts = Parts(
             fleet=self._fleet,
             intake=intake,
             dispatcher=dispatcher,
             bodies=Bodies(BodyLimits(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_read_s)),
             uploads=Uploads(UploadLimits(settings.uploads_limit_bytes, settings.upload_read_s)),
+            answers=Answers(AnswerLimits(settings.answer_limit_bytes, settings.answers_limit_bytes)),
             counter=self._counter,
             scheduler_up=lambda: self._link.up,
             wall_clock=time.time,
             silence_s=settings.silence_s,
             audio_limit_bytes=settings.audio_limit_bytes,
+            image_limit_bytes=settings.image_limit_bytes,
+            media=self._media,
+            links=Links(settings.media_public_url, settings.media_trust_forwarded),
         )
         self._http = HttpServer(create_app(parts, access), settings.host, settings.http_port, _http_limits(settings))
         rpc_host = f"[{settings.host}]" if settings.host.count(":") > 1 else settings.host
         self._rpc = RpcServer(rpc_host, settings.grpc_port, _services(Callers(access), self._fleet, intake, dispatcher))
-        self._linking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Opens the ports and connects to the scheduler. Raises StartError when a port is taken."""
+        """Opens the store and the ports, and connects to the scheduler. Raises StartError, such as for a port that is taken."""
+        await self._media.start()
         self.http_port = await self._http.start()
         try:
             self.grpc_port = await self._rpc.start()
         except StartError:
             await self._http.drain(0)
             raise
-        self._linking = asyncio.create_task(self._link.run())
+        self._tasks = [
+            asyncio.create_task(self._link.run()),
+            asyncio.create_task(sweep_forever(self._media, self._settings.media_lifetime_s)),
+        ]
 
     async def drain(self) -> None:
         """Takes nothing new, lets what runs finish within the bound, and stops."""
         self._counter.draining = True
         await asyncio.sleep(self._settings.notice_s)
         await asyncio.gather(self._http.drain(self._settings.drain_s), self._rpc.drain(self._settings.drain_s))
-        if self._linking is not None:
-            self._linking.cancel()
-            await asyncio.wait({self._linking})
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._media.close()
         await self._replicas.close()
 
     def _on_change(self) -> None:
@@ -126,6 +143,7 @@ def _http_limits(settings: Settings) -> HttpLimits:
 def _services(callers: Callers, fleet: Fleet, intake: Intake, dispatcher: Dispatcher) -> list[RpcService]:
     chat = ChatFrontDoor(callers, ChatIntake(intake), dispatcher)
     audio = AudioFrontDoor(callers, AudioIntake(intake), dispatcher)
+    images = ImagesFrontDoor(callers, ImagesIntake(intake), dispatcher)
     models = ModelsFrontDoor(callers, fleet)
     return [
         RpcService(
@@ -135,6 +153,10 @@ def _services(callers: Callers, fleet: Fleet, intake: Intake, dispatcher: Dispat
         RpcService(
             audio_pb2.DESCRIPTOR.services_by_name["AudioService"].full_name,
             lambda server: audio_pb2_grpc.add_AudioServiceServicer_to_server(audio, server),
+        ),
+        RpcService(
+            images_pb2.DESCRIPTOR.services_by_name["ImagesService"].full_name,
+            lambda server: images_pb2_grpc.add_ImagesServiceServicer_to_server(images, server),
         ),
         RpcService(
             common_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,

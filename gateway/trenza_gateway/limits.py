@@ -11,6 +11,7 @@ from starlette.types import Scope
 from trenza_gateway.openai.errors import SERVER, ApiError, bad_request
 
 _HELD = "trenza.held_body_bytes"
+_ANSWER_HELD = "trenza.held_answer_bytes"
 
 
 class ClientGone(Exception):
@@ -70,6 +71,36 @@ class Bodies:
     def _require_size(self, size_bytes: int) -> None:
         if size_bytes > self._limits.body_bytes:
             raise ApiError(413, f"The body must be at most {self._limits.body_bytes} bytes.", code="body_too_large")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """What answers that must be gathered may take in memory: `answer_bytes` one, `all_answers_bytes` all of them together."""
+
+    answer_bytes: int
+    all_answers_bytes: int
+
+
+class Answers:
+    """Counts what is gathered of answers. It counts until it is sent piece by piece, or the request ends."""
+
+    def __init__(self, limits: AnswerLimits) -> None:
+        self._limits = limits
+        self.held_bytes = 0
+
+    def hold(self, scope: Scope, size_bytes: int) -> None:
+        """Counts more of a request's answer, or less where it is negative. Raises ApiError (502 one too large, 503)."""
+        self.held_bytes += size_bytes
+        scope[_ANSWER_HELD] = scope.get(_ANSWER_HELD, 0) + size_bytes
+        if size_bytes > 0 and scope[_ANSWER_HELD] > self._limits.answer_bytes:
+            message = f"The answer takes more than the {self._limits.answer_bytes} bytes that one may have."
+            raise ApiError(502, message, kind=SERVER, code="answer_too_large")
+        if size_bytes > 0 and self.held_bytes > self._limits.all_answers_bytes:
+            raise ApiError(503, "Too many large answers at once.", kind=SERVER, code="overloaded", retry_after_s=1)
+
+    def forget(self, scope: Scope) -> None:
+        """The request has ended; its answer counts no more."""
+        self.held_bytes -= scope.pop(_ANSWER_HELD, 0)
 
 
 def refuse_compression(request: Request) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,6 +45,14 @@ class Settings(BaseSettings):
         description="Uploads of all running requests together, in temporary files; more is 503.",
     )
     upload_read_s: float = Field(default=600, gt=0, description="Until an upload must have arrived; later is 408.")
+    answer_limit_bytes: int = Field(
+        default=256 * MIB,
+        ge=1024,
+        description="Pictures of one answer, gathered in memory; more is 502. Base64 adds a third.",
+    )
+    answers_limit_bytes: int = Field(
+        default=1024 * MIB, ge=1024, description="Pictures of all answers that are being gathered; more is 503."
+    )
     head_read_s: float = Field(
         default=10, gt=0, description="Until a request's head must have arrived; later the connection is closed."
     )
@@ -56,6 +65,37 @@ class Settings(BaseSettings):
     )
     request_limit: int = Field(
         default=2048, ge=1, description="HTTP requests at one time, waiting ones included; more are 503."
+    )
+
+    media_store: Literal["folder", "s3"] = Field(
+        default="folder",
+        description="Where pictures are kept for the response_format url; several gateways share an s3.",
+    )
+    media_lifetime_s: float = Field(
+        default=3600, ge=1, le=30 * 86_400, description="How long the link to a picture works; then it is deleted."
+    )
+    media_folder: Path | None = Field(
+        default=None,
+        description="Folder of the store `folder`; one of this user's own among the temporary files if unset.",
+    )
+    media_limit_bytes: int = Field(
+        default=1024 * MIB,
+        ge=1024,
+        description="Pictures in the folder together; more is 503. A bucket has no such limit.",
+    )
+    media_s3_bucket: str = Field(default="", description="Bucket of the store `s3`.")
+    media_s3_prefix: str = Field(default="trenza/", max_length=512, description="What keys in the bucket begin with.")
+    media_s3_endpoint: str = Field(
+        default="",
+        description="URL of an S3-compatible server; Amazon's own if unset. Credentials: AWS_ACCESS_KEY_ID etc.",
+    )
+    media_public_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="What links to pictures begin with; the address that a request was sent to if unset.",
+    )
+    media_trust_forwarded: bool = Field(
+        default=False, description="Take that address from X-Forwarded-Host and -Proto, behind a proxy that sets them."
     )
 
     request_s: float = Field(default=600, gt=0, description="Longest that a request may take in all; then 504.")

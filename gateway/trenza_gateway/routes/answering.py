@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -63,11 +63,17 @@ async def answer_whole(
                 answer.add(message, part)
         return answer.body()
 
+    body = await carried_out(request, work, gather())
+    return Response(body, media_type=media_type, headers=dict(work.headers))
+
+
+async def carried_out(request: Request, work: Work[MessageT], gathering: Coroutine[Any, Any, _T]) -> _T:
+    """What `gathering` makes of the work. Raises ApiError, or ClientGone when the client leaves before."""
     try:
-        body = await while_client_listens(request.receive, gather())
+        found: _T = await while_client_listens(request.receive, gathering)
     except (RpcFault, AnswerError) as error:
         raise as_api_error(error, work.prompt_param) from error
-    return Response(body, media_type=media_type, headers=dict(work.headers))
+    return found
 
 
 class EventStream(Response, Generic[MessageT]):

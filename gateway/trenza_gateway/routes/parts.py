@@ -13,7 +13,9 @@ from trenza_gateway.dispatch.dispatcher import Dispatcher
 from trenza_gateway.dispatch.fleet import Fleet
 from trenza_gateway.dispatch.intake.intake import Intake
 from trenza_gateway.edge import Caller
-from trenza_gateway.limits import Bodies, RequestCounter
+from trenza_gateway.limits import Answers, Bodies, RequestCounter
+from trenza_gateway.media.links import Links
+from trenza_gateway.media.store import MediaStore
 from trenza_gateway.openai.answers import Identity
 from trenza_gateway.openai.bodies import ModelBody
 from trenza_gateway.openai.fields import ignored_header
@@ -24,18 +26,22 @@ from trenza_gateway.uploads import Uploads
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of the gateway that answer requests. `wall_clock` tells seconds since the Unix epoch,
-    `audio_limit_bytes` is the size of the largest sound that is heard."""
+    `audio_limit_bytes` is the size of the largest sound that is heard, `image_limit_bytes` of all pictures of one edit."""
 
     fleet: Fleet
     intake: Intake
     dispatcher: Dispatcher
     bodies: Bodies
     uploads: Uploads
+    answers: Answers
     counter: RequestCounter
     scheduler_up: Callable[[], bool]
     wall_clock: Callable[[], float]
     silence_s: float
     audio_limit_bytes: int
+    image_limit_bytes: int
+    media: MediaStore
+    links: Links
 
     def identity(self, prefix: str, model: str) -> Identity:
         """The identity of a new answer; its id begins with `prefix`."""

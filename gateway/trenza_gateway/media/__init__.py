@@ -1,0 +1,1 @@
+"""Where pictures wait for whoever has their link: a store behind one interface, and its links."""
