@@ -34,6 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "sdxl": tiny_pipelines.write_sdxl(root / "sdxl"),
         "turbo": tiny_pipelines.write_sdxl(root / "turbo", turbo=True),
         "sd1": tiny_pipelines.write_sd1(root / "sd1"),
+        "flux": tiny_pipelines.write_flux(root / "flux"),
         "fill": tiny_pipelines.write_sd1(root / "fill", channels=9),
     }
 

@@ -14,6 +14,40 @@ from trenza_runtime.worker.engine import EngineFailure
 Engines = Callable[[str], DiffusersEngine]
 
 
+def test_another_family_shares_its_passes_too(engine: Engines) -> None:
+    studio = engine("flux")
+    wanted = draw("a blue star", seed=5, steps=3, size=(64, 64), sketches=1)
+    (alone,) = pictures(one(studio, wanted))
+    before = studio.gauges()["passes"]
+    events = run(studio, {"wanted": wanted, "other": draw("a red circle", seed=6, steps=2, size=(64, 64))})
+    assert difference(pictures(events["wanted"])[0], alone) <= TOLERANCE
+    assert studio.gauges()["passes"] - before == 7  # two text encoders, three steps, a sketch, the decoding of both
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux"])
+def test_pictures_are_decoded_together(engine: Engines, name: str) -> None:
+    studio = engine(name)
+    rows: list[int] = []
+    hook = studio._pipelines.root.vae.decoder.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    try:
+        one(studio, draw(steps=2, count=4, size=(64, 64)))
+    finally:
+        hook.remove()
+    assert rows == [4]
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_draws_about_the_same(new_engine: Callable[..., DiffusersEngine], precision: str) -> None:
+    wanted = draw(seed=4, steps=3, guidance_scale=1.0, sketches=1)
+    whole = pictures(one(new_engine("sdxl"), wanted))[0]
+    studio = new_engine(
+        "sdxl", precision=precision
+    )  # its coder widens its numbers now and then, and nothing may stop there
+    half = pictures(run(studio, {"wanted": wanted, "other": draw(seed=5, steps=2)})["wanted"])[0]
+    assert studio.facts.properties["precision"] == precision
+    assert abs(whole - half).mean() < 8
+
+
 @pytest.mark.parametrize("name", ["sdxl", "sd1"])
 def test_requests_that_come_together_take_as_many_passes_as_one(engine: Engines, name: str) -> None:
     studio = engine(name)

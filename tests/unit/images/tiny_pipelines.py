@@ -11,12 +11,22 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     EulerAncestralDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+)
 
 PROMPT_TOKENS = 16
 WORDS = ("a red circle", "a blue star above a green square", "un triangulo amarillo", "una estrella azul")
@@ -71,6 +81,35 @@ def write_sd1(folder: Path, side: int = 64, channels: int = 4) -> Path:
     return _saved(pipe, folder)
 
 
+def write_flux(folder: Path) -> Path:
+    """Saves a pipeline of another family: a transformer that draws packed latents, two kinds of text encoders."""
+    torch.manual_seed(9)
+    tokenizer = _tokenizer()
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        axes_dims_rope=[4, 4, 8],
+        guidance_embeds=True,
+    )
+    t5 = T5Config(vocab_size=len(tokenizer), d_model=WIDTH, d_kv=8, d_ff=WIDTH, num_layers=1, num_heads=2)
+    pipe = FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(latent_channels=1, shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=_text_encoder(tokenizer, CLIPTextModel),
+        tokenizer=tokenizer,
+        text_encoder_2=T5EncoderModel(t5),
+        tokenizer_2=tokenizer,
+        transformer=transformer,
+    )
+    return _saved(pipe, folder)
+
+
 def _saved(pipe: Any, folder: Path) -> Path:
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(folder)
@@ -94,14 +133,17 @@ def _unet(side: int, **config: Any) -> UNet2DConditionModel:
     )
 
 
-def _vae() -> AutoencoderKL:
+def _vae(**config: Any) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=8,
-        layers_per_block=1,
+        **{
+            "block_out_channels": (8, 8, 16, 16),
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+            "latent_channels": 4,
+            "norm_num_groups": 8,
+            "layers_per_block": 1,
+            **config,
+        }
     )
 
 

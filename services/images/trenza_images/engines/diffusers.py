@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts, ProgressReporter
 
 from trenza_images.core.sharing import PassLimit, Pending, choose
@@ -68,15 +69,18 @@ class DiffusersEngine:
     def cancel(self, request_id: str) -> None:
         """Drops a request's pictures where they stand."""
         if job := self._jobs.pop(request_id, None):
-            self._drop(job)
+            with torch.no_grad():
+                self._drop(job)
 
     def step(self) -> Sequence[Emission]:
         """Makes one pass, or decodes one picture, after whatever can begin has begun."""
         self._turn += 1
-        emissions = self._plan_waiting()
-        self._begin_pictures()
-        self._advance()
-        emissions += self._settle()
+        # Around all drawings: each of them switches gradients off, and back to what it found, in whatever order they end.
+        with torch.no_grad():
+            emissions = self._plan_waiting()
+            self._begin_pictures()
+            self._advance()
+            emissions += self._settle()
         if not self._jobs:
             self._pipelines.rest()
         return emissions

@@ -63,8 +63,6 @@ def load(spec: ImagesSpec, report: Callable[[float], None]) -> LoadedPipeline:
 
 
 def _prepare_libraries(threads: int) -> None:
-    # For the whole process: drawings interrupt one another, and what one of them switches must not be left for the others.
-    torch.set_grad_enabled(False)
     if threads:
         torch.set_num_threads(threads)
     for library in (diffusers, transformers):
