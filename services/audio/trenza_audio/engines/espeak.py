@@ -82,7 +82,8 @@ class Espeak:
         error = self._library.espeak_Synth(text, len(text) + 1, 0, _POSITION_CHARACTER, 0, _UTF_8, None, None)
         if error:
             raise SpeechFailed("INTERNAL", f"espeak-ng failed with error {error}.")
-        return Sound(np.frombuffer(b"".join(self._pieces), np.int16))
+        samples = np.frombuffer(b"".join(self._pieces), np.int16)
+        return Sound(samples if samples.any() else samples[:0])  # a moment of silence stands for what it cannot say
 
     def close(self) -> None:
         """Frees the library's memory."""

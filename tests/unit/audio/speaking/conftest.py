@@ -8,11 +8,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import `talking` and `hearing`
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from talking import Talking, talking
+from tiny_bark import write_bark
+
+
+@pytest.fixture(scope="session")
+def bark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Bark."""
+    return write_bark(tmp_path_factory.mktemp("bark"))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +34,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(models: Path) -> AsyncIterator[Talking]:
+    """One for all tests of a module: they leave it as they found it."""
     async with talking(models) as started:
         yield started

@@ -16,8 +16,8 @@ PCM_RATE_HZ = 24_000
 def decoded(sound: bytes, form: str) -> tuple[Wave, int]:
     """The samples of a sound within ±1 and their rate, as PyAV reads it."""
     if form == "pcm":
-        return np.frombuffer(sound, "<i2").astype(np.float32) / 32768, PCM_RATE_HZ
-    with av.open(io.BytesIO(sound)) as container:
+        return (np.frombuffer(sound, "<i2") / 32768).astype(np.float32), PCM_RATE_HZ
+    with av.open(io.BytesIO(sound), "r") as container:
         frames: list[Any] = list(container.decode(audio=0))
     rate_hz = frames[0].sample_rate
     resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)

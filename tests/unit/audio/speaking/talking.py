@@ -45,7 +45,7 @@ class Talking:
     async def speak(self, text: str = "One green star.", model: str = "voice", **fields: Any) -> list[pb.SpeakResponse]:
         return [response async for response in self.stub.Speak(request(text, model, **fields), timeout=60)]
 
-    async def pcm(self, text: str, model: str = "voice", **fields: Any) -> bytes:
+    async def pcm(self, text: str = "One green star.", model: str = "voice", **fields: Any) -> bytes:
         responses = await self.speak(text, model, **{"format": pb.AUDIO_FORMAT_PCM, **fields})
         return sound(responses)
 

@@ -150,7 +150,7 @@ _WORD_WEIGHT = 6.0
 """How much it says that every word of a text is common in a language, against the library's logarithm of a probability."""
 _LETTER_WEIGHT = 4.0
 _PROBABILITY_FLOOR = 1e-6
-_USUAL = {"en": 1.0, "es": 0.8, "zh": 0.0}
+_USUAL = {"en": 1.0, "es": 0.8, "ar": 0.0, "hi": 0.0, "ru": 0.0, "zh": 0.0}
 """A little in favour of the languages that most texts are in, for texts that say nothing else."""
 _RARE = -3.0
 """And against the others that a word list would have had to speak up for."""
