@@ -38,26 +38,59 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+def fingerprint(install: ModuleType, level: str) -> str:
+    """What is written down when everything of a level is installed."""
+    return str(install.fingerprint(level, install.chosen_packages(level)))
+
+
 def test_nothing_happens_when_all_is_there(install: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     install.VENV.mkdir()
-    (install.VENV / ".trenza-run").write_text(install.fingerprint("run"))
+    (install.VENV / ".trenza-run").write_text(fingerprint(install, "run"))
     install.main()
     assert capsys.readouterr() == ("", "")
 
 
 def test_it_installs_again_when_a_dependency_changes_and_not_for_a_linters_setting(install: ModuleType) -> None:
-    before = install.fingerprint("run"), install.fingerprint("dev")
+    before = fingerprint(install, "run"), fingerprint(install, "dev")
     assert before[0] != before[1]
     root = install.ROOT / "pyproject.toml"
     root.write_text(root.read_text().replace("line-length = 120", "line-length = 119"))
-    assert (install.fingerprint("run"), install.fingerprint("dev")) == before
+    assert (fingerprint(install, "run"), fingerprint(install, "dev")) == before
     gateway = install.ROOT / "gateway" / "pyproject.toml"
     gateway.write_text(gateway.read_text().replace("fastapi>=", "fastapi>"))
-    assert install.fingerprint("run") != before[0]
+    assert fingerprint(install, "run") != before[0]
 
 
 def test_it_knows_every_package(install: ModuleType) -> None:
-    assert {*install.PACKAGES, install.RECIPES} == set(FOLDERS)
+    assert {*install.chosen_packages("dev"), install.RECIPES} == set(FOLDERS)
+
+
+def test_only_the_wanted_modalities_are_installed(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "services/images" in install.chosen_packages("run")
+    monkeypatch.setenv("TRENZA_MODALITIES", "chat, audio")
+    chosen = install.chosen_packages("run")
+    assert [package for package in chosen if package.startswith("services/")] == [
+        "services/llama",
+        "services/chat",
+        "services/audio",
+    ]
+    assert "services/images" in install.chosen_packages("dev"), "tests need all"
+    monkeypatch.setenv("TRENZA_MODALITIES", "smell")
+    with pytest.raises(SystemExit, match="1"):
+        install.chosen_packages("run")
+    assert complaint(capsys) == "error: TRENZA_MODALITIES names 'smell'; there are chat, audio, images"
+
+
+def test_the_compiler_is_only_needed_for_what_is_compiled(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = []
+    monkeypatch.setattr(install, "require_compiler", lambda: pytest.fail("nothing is compiled"))
+    monkeypatch.setattr(install, "pip", lambda what, *_: installed.append(what))
+    install.install_workspace(["protos", "services/audio"])
+    assert installed == ["Trenza and what it needs"]
 
 
 def test_an_old_python_is_told_so(
@@ -85,7 +118,7 @@ def test_a_missing_compiler_is_named_with_what_to_install(
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(install, "has", lambda _: False)
     with pytest.raises(SystemExit, match="1"):
-        install.install_workspace()
+        install.install_workspace(["services/llama"])
     line = complaint(capsys)
     assert line.startswith(f"error: no {language} compiler found")
     assert "apt-get install build-essential cmake" in line
