@@ -113,7 +113,9 @@ def kokoro(kokoro_files: tuple[Path, Path]) -> Iterator[SpeechEngine]:
     from trenza_audio.engines import kokoro
 
     model, voices = kokoro_files
-    loaded = kokoro.load(spec_for(manifest("kokoro", model=model, voices=voices), 2, 1, "auto"), quiet)
+    spec = spec_for(manifest("kokoro", model=model, voices=voices), 2, 1, "auto")
+    assert isinstance(spec, KokoroSpec)
+    loaded = kokoro.load(spec, quiet)
     yield loaded
     loaded.close()
 
@@ -175,7 +177,9 @@ def test_kokoro_refuses(kokoro: SpeechEngine, kokoro_files: tuple[Path, Path], t
 def bark(bark_folder: Path) -> Iterator[SpeechEngine]:
     from trenza_audio.engines import bark
 
-    loaded = bark.load(spec_for(manifest("bark", model=bark_folder), 2, 1, "cpu"), quiet)
+    spec = spec_for(manifest("bark", model=bark_folder), 2, 1, "cpu")
+    assert isinstance(spec, BarkSpec)
+    loaded = bark.load(spec, quiet)
     yield loaded
     loaded.close()
 

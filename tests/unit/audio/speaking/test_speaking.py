@@ -232,13 +232,12 @@ async def test_a_full_line_and_a_deadline(service: Talking) -> None:
 
 
 async def test_the_service_has_a_time_limit_of_its_own(models: Path) -> None:
-    async with talking(models, request_limit_s=1.0) as service:
-        async with service.host.use("voice", 60) as loaded:
-            psutil.Process(loaded.worker.pid).suspend()
-            fault = await service.fault("Hi.")
-            assert (fault.code, fault.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
-            assert not loaded.gate.slots_used
-            psutil.Process(loaded.worker.pid).resume()
+    async with talking(models, request_limit_s=1.0) as service, service.host.use("voice", 60) as loaded:
+        psutil.Process(loaded.worker.pid).suspend()
+        fault = await service.fault("Hi.")
+        assert (fault.code, fault.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        assert not loaded.gate.slots_used
+        psutil.Process(loaded.worker.pid).resume()
 
 
 async def test_a_killed_worker_is_told_and_comes_back(service: Talking) -> None:
