@@ -70,6 +70,7 @@ class Gateway:
         dispatcher = Dispatcher(self._placement, self._replicas, settings.attempt_limit, random.random)
         intake = Intake(self._fleet, JobLimits(settings.request_s, settings.queue_wait_s))
         self._counter = RequestCounter(settings.request_limit)
+        self._answers = Answers(AnswerLimits(settings.answer_limit_bytes, settings.answers_limit_bytes))
         self._media = media_store(settings, time.time)
         parts = Parts(
             fleet=self._fleet,
@@ -77,7 +78,7 @@ class Gateway:
             dispatcher=dispatcher,
             bodies=Bodies(BodyLimits(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_read_s)),
             uploads=Uploads(UploadLimits(settings.uploads_limit_bytes, settings.upload_read_s)),
-            answers=Answers(AnswerLimits(settings.answer_limit_bytes, settings.answers_limit_bytes)),
+            answers=self._answers,
             counter=self._counter,
             scheduler_up=lambda: self._link.up,
             wall_clock=time.time,

@@ -7,6 +7,7 @@ import math
 from prometheus_client import Counter, Gauge, Histogram
 from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
+from trenza.images.v1 import images_pb2
 
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _LONGEST_S = 2.0**31
@@ -28,6 +29,7 @@ IN_FLIGHT = Gauge("trenza_gateway_in_flight_requests", "Requests being served or
 CONNECTIONS = Gauge("trenza_gateway_connections", "Open HTTP connections.")
 TOKENS = Counter("trenza_gateway_tokens", "Tokens used, as replicas report them.", ("model", "kind"))
 SOUND_S = Counter("trenza_gateway_sound_seconds", "Sound heard or spoken.", ("model", "kind"))
+PICTURES = Counter("trenza_gateway_pictures", "Pictures drawn, as replicas report them.", ("model",))
 PLACEMENTS = Counter("trenza_gateway_placements", "Places given, by who chose the replica.", ("chosen_by",))
 RETRIES = Counter("trenza_gateway_retries", "Further places sought, by how the attempt before ended.", ("ending",))
 ENDINGS = Counter("trenza_gateway_calls", "Calls to replicas, by how they ended.", ("ending",))
@@ -55,3 +57,9 @@ def count_sound(model: str, summary: audio_pb2.TranscriptSummary | audio_pb2.Spe
         return summary.input_characters
     SOUND_S.labels(model, "heard").inc(seconds)
     return math.ceil(seconds)
+
+
+def count_pictures(model: str, summary: images_pb2.DrawingSummary) -> None:
+    """Adds the pictures of one request, and what it used."""
+    PICTURES.labels(model).inc(summary.images)
+    count_tokens(model, summary.usage)

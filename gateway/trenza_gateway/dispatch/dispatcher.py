@@ -12,12 +12,14 @@ import grpc
 from google.protobuf.message import Message
 from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
+from trenza.images.v1 import images_pb2
 from trenza_runtime.errors import RpcFault, from_rpc_error
 
 from trenza_gateway import metrics
 from trenza_gateway.dispatch import faults
 from trenza_gateway.dispatch.core.leases import Lease
 from trenza_gateway.dispatch.core.retrying import Ending, Failure, Verdict, judge, pause_s
+from trenza_gateway.dispatch.intake.images import ImagesIntake
 from trenza_gateway.dispatch.job import Job
 from trenza_gateway.dispatch.placement import Placement
 from trenza_gateway.dispatch.replicas import Replica, Replicas
@@ -91,6 +93,7 @@ class Dispatcher:
 
 
 _SOUND = (audio_pb2.TranscribeResponse, audio_pb2.TranslateResponse, audio_pb2.SpeakResponse)
+_PICTURES = (images_pb2.GenerateResponse, images_pb2.EditResponse, images_pb2.VaryResponse)
 _LOST_CODES = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 
 
@@ -127,6 +130,9 @@ class _Attempt:
             metrics.count_tokens(self._job.model, usage)
         if isinstance(message, _SOUND) and message.HasField("summary"):
             self._units = metrics.count_sound(self._job.model, message.summary)
+        if isinstance(message, _PICTURES) and message.event.HasField("summary"):
+            metrics.count_pictures(self._job.model, message.event.summary)
+            self._units = ImagesIntake.units_drawn(message.event.summary)
 
     def release(self, ending: Ending) -> None:
         """Ends the lease; only the first call does."""

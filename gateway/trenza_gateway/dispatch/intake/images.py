@@ -11,6 +11,8 @@ from trenza_gateway.dispatch.job import Job
 USUAL_SIDE_PIXELS = 512
 """What a side counts as where the request leaves it to the model."""
 
+_MOST_UNITS = 2**32 - 1
+
 
 class ImagesIntake:
     """Makes jobs of images requests. Each method raises RpcFault for one that cannot be served whoever were to serve it."""
@@ -30,6 +32,11 @@ class ImagesIntake:
         """The job of drawing pictures like another."""
         return self._job(config.context, common_pb2.CAPABILITY_IMAGE_EDIT, config.options, time_limit_s)
 
+    @staticmethod
+    def units_drawn(summary: images_pb2.DrawingSummary) -> int:
+        """How much was drawn, in the units of a job's size."""
+        return _units(summary.images * summary.width * summary.height)
+
     def _job(
         self,
         context: common_pb2.RequestContext,
@@ -42,5 +49,9 @@ class ImagesIntake:
         # A request of more pictures than a replica draws together is drawn in turns, on all the slots that there are.
         slots = min(pictures, self._intake.most_slots(context.model) or 1)
         pixels = (options.width or USUAL_SIDE_PIXELS) * (options.height or USUAL_SIDE_PIXELS)
-        effort = Effort(slots=slots, size_estimate=pictures * pixels // USUAL_SIDE_PIXELS)
+        effort = Effort(slots=slots, size_estimate=_units(pictures * pixels))
         return self._intake.job(context, common_pb2.MODALITY_IMAGES, effort, time_limit_s)
+
+
+def _units(pixels: int) -> int:
+    return min(pixels // USUAL_SIDE_PIXELS, _MOST_UNITS)
