@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
@@ -32,13 +32,14 @@ class _Codec:
     codec: str
     bit_rate: int
     rate_hz: int = SAMPLE_RATE_HZ
-    options: Mapping[str, str] | None = None
+    container_options: Mapping[str, str] = field(default_factory=dict)
+    codec_options: Mapping[str, str] = field(default_factory=dict)
 
 
 _CODECS: Mapping[str, _Codec] = {
-    "mp3": _Codec("mp3", "libmp3lame", 96_000, options={"write_xing": "0", "id3v2_version": "0"}),
+    "mp3": _Codec("mp3", "libmp3lame", 96_000, container_options={"write_xing": "0", "id3v2_version": "0"}),
     "opus": _Codec("ogg", "libopus", 48_000, OPUS_RATE_HZ, {"page_duration": "200000"}),
-    "aac": _Codec("adts", "aac", 96_000),
+    "aac": _Codec("adts", "aac", 96_000, codec_options={"aac_coder": "fast"}),
     "flac": _Codec("flac", "flac", 0),
 }
 
@@ -90,9 +91,11 @@ class _Compressed:
         self._position = 0
         self._sink = _Sink()
         # What is ready goes out at once: the first bytes are worth more than a well-filled buffer.
-        options = {"flush_packets": "1", **(codec.options or {})}
+        options = {"flush_packets": "1", **codec.container_options}
         self._container = av.open(self._sink, "w", format=codec.container, options=options)
-        stream = self._container.add_stream(codec.codec, rate=codec.rate_hz, layout="mono")
+        stream = self._container.add_stream(
+            codec.codec, rate=codec.rate_hz, layout="mono", options=dict(codec.codec_options)
+        )
         assert isinstance(stream, AudioStream)
         self._stream = stream
         if codec.bit_rate:
