@@ -201,6 +201,9 @@ PLACES: dict[str, tuple[dict[str, Any], Placement | str]] = {
         "it needs 4824 MiB on a GPU, and 1024 MiB are free",
     ),
     "a GPU is wanted and missing": ({"free": {}, "gpu": False, "wanted": "cuda"}, "there is no GPU"),
+    "a GPU is wanted that nobody can measure": ({"free": {}, "wanted": "cuda"}, Placement("cuda", 0, "float16")),
+    "numbers for the GPU, which is full": ({"free": {"cuda:0": GIB}, "kind": "float16"}, Placement("cpu", 0, "int8")),
+    "numbers for both, the GPU is full": ({"free": {"cuda:0": GIB}, "kind": "float32"}, Placement("cpu", 0, "float32")),
     "numbers that are asked for": ({"free": {"cuda:0": 8 * GIB}, "kind": "float32"}, Placement("cuda", 0, "float32")),
     "numbers that it cannot compute": (
         {"free": {}, "gpu": False, "kind": "float16"},

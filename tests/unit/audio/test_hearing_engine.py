@@ -14,6 +14,7 @@ import pytest
 import sounds
 from faster_whisper import WhisperModel
 from hearing_driver import Driver, failure, finished, segments, started, text
+from trenza_audio.hearing.core import segments as core_segments
 from trenza_audio.hearing.engine import Advanced, Finished, Segment, Started, VoiceActivity
 
 
@@ -58,8 +59,15 @@ Tunes = Callable[..., Path]
 @pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize(("seconds", "prompt"), [(5, ""), (12.3, "one two"), (30, ""), (75.5, "three")])
 def test_one_request_alone_gives_what_faster_whisper_gives(
-    start: Callable[..., Driver], reference: WhisperModel, tunes: Tunes, seconds: float, prompt: str, words: bool
+    start: Callable[..., Driver],
+    reference: WhisperModel,
+    tunes: Tunes,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    prompt: str,
+    words: bool,
 ) -> None:
+    monkeypatch.setattr(core_segments, "MIN_ADVANCE_FRAMES", 1)  # the reference knows no least advance
     path = tunes(seconds, 7)
     expected, info = reference.transcribe(
         str(path), temperature=0.0, initial_prompt=prompt or None, word_timestamps=words
@@ -249,6 +257,19 @@ def test_nothing_is_heard_where_nobody_speaks(
     assert not segments(events)
     assert started(events) == Started("", 0.0, 45.0)
     assert (finished(events).duration_s, finished(events).speech_s) == (45.0, 0.0)
+
+
+def test_silence_does_not_reach_the_model(start: Callable[..., Driver], tmp_path: Path) -> None:
+    driver = start()
+    events = driver.hear(sounds.write_wav(tmp_path / "silent", sounds.silence(70)))
+    assert events == [Started("", 0.0, 70.0), events[-1]]
+    assert finished(events).duration_s == 70.0
+    assert not driver.calls
+    late = np.concatenate([sounds.silence(61), sounds.tones(5)])
+    heard = segments(driver.hear(sounds.write_wav(tmp_path / "late", late)))
+    assert heard
+    assert all(one.start_s >= 60 for one in heard)
+    assert driver.calls["encode"][0] == 1
 
 
 def test_short_sounds_are_heard_whole_where_the_engine_decides(start: Callable[..., Driver], tunes: Tunes) -> None:

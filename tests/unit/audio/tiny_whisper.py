@@ -70,6 +70,8 @@ def write_model(
     with torch.no_grad():
         decoder = model.model.decoder
         decoder.layer_norm.weight.mul_(confidence)
+        # Bytes that are no characters by themselves are never likely: random texts are to be valid UTF-8.
+        decoder.embed_tokens.weight[[number for text, number in tokens.items() if _is_part(text)]] = 0
         if stop_at:
             # From there on the position drowns everything else, and the end of the text is what it points at.
             direction = torch.nn.functional.normalize(torch.randn(width), dim=0)
@@ -80,6 +82,10 @@ def write_model(
     converter = TransformersConverter(str(source), copy_files=["tokenizer.json", "preprocessor_config.json"])
     converter.convert(str(folder / "model"), quantization=quantization)
     return folder / "model"
+
+
+def _is_part(text: str) -> bool:
+    return len(text) == 1 and not "!" <= text <= "~" and text != "Ġ"
 
 
 def _generation(tokens: dict[str, int]) -> dict[str, Any]:

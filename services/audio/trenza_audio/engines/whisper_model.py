@@ -215,6 +215,8 @@ def load(folder: Path, spec: WhisperSpec) -> Whisper:
     if gpus:
         supported["cuda"] = ctranslate2.get_supported_compute_types("cuda")
     free_bytes = {device.name: device.memory_free_bytes for device in Devices().read()}
+    if gpus and "cuda:0" not in free_bytes:
+        log.warning("the memory of the GPU cannot be read and counts as full: nvidia-ml-py would read it")
     weights_bytes = (folder / "model.bin").stat().st_size
     placed = place(spec.device, spec.compute_type, weights_bytes, spec.batch, free_bytes, supported)
     if isinstance(placed, NoPlace):

@@ -22,6 +22,9 @@ _AUTOMATIC_FROM_SAMPLES = 30 * RATE_HZ
 _QUIET = -10.0
 """What the loudest point begins with: the logarithm of the spectrogram's floor."""
 
+_SILENT_PEAK = 32
+"""Sound that is never louder than this, of 32768, is silence: 60 decibels below the loudest there can be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -74,21 +77,24 @@ class Tape:
         return self._cutting is not None
 
     def window(self, seek: int) -> Window | None:
-        """The window that begins at frame `seek`; None behind the end. Raises SoundError."""
-        wanted = (seek + WINDOW_FRAMES + MARGIN_FRAMES) * FRAME_SAMPLES
-        self._read_until(wanted)
-        frames = WINDOW_FRAMES
-        if self._ended:
-            frames = min(frames, self._buffer.end // FRAME_SAMPLES - seek)
-        if frames <= 0:
-            return None
-        lead = min(seek, MARGIN_FRAMES)
-        first = (seek - lead) * FRAME_SAMPLES
-        self._buffer.drop_before(first)
+        """The window that begins at frame `seek`, or later where there is silence; None behind the end. Raises SoundError."""
+        while True:
+            wanted = (seek + WINDOW_FRAMES + MARGIN_FRAMES) * FRAME_SAMPLES
+            self._read_until(wanted)
+            frames = WINDOW_FRAMES
+            if self._ended:
+                frames = min(frames, self._buffer.end // FRAME_SAMPLES - seek)
+            if frames <= 0:
+                return None
+            lead = min(seek, MARGIN_FRAMES)
+            first = (seek - lead) * FRAME_SAMPLES
+            self._buffer.drop_before(first)
+            samples = self._buffer.cut(first, wanted)
+            if _is_audible(samples):
+                break
+            seek += frames  # models are known to make things up where there is nothing at all
         is_end = self._ended and wanted >= self._buffer.end
-        spectrogram, self._loudest = self._features.window(
-            self._buffer.cut(first, wanted), lead, frames, is_end, self._loudest
-        )
+        spectrogram, self._loudest = self._features.window(samples, lead, frames, is_end, self._loudest)
         return Window(seek, frames, spectrogram)
 
     def read_ahead(self, seek: int) -> None:
@@ -137,6 +143,10 @@ class Tape:
                 self._ended = True
                 return
             self._buffer.append(piece)
+
+
+def _is_audible(samples: Samples) -> bool:
+    return bool(len(samples)) and max(int(samples.max()), -int(samples.min())) > _SILENT_PEAK
 
 
 class _Cutting:

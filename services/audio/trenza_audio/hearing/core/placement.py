@@ -45,19 +45,20 @@ def place(
 
     `wanted` is "auto", "cpu" or "cuda"; `free_bytes` is the free memory of "cuda:0", "cuda:1" …; `supported` are the
     compute types by device, without a key "cuda" where there is no GPU. The GPU with most free memory is taken where
-    the model fits, else the CPU, unless a GPU is insisted on.
+    the model fits, else the CPU, which then chooses its own numbers. A GPU that nobody can measure counts as full, unless
+    a GPU is insisted on.
     """
+    on_gpu, on_cpu = supported.get("cuda", frozenset()), supported.get(CPU, frozenset())
+    if wanted == CPU or not on_gpu:
+        return NoPlace("there is no GPU") if wanted == "cuda" else _with_type(CPU, 0, compute_type, on_cpu)
     needed_bytes = gpu_bytes(weights_bytes, batch)
     gpus = {int(name.partition(":")[2]): free for name, free in free_bytes.items() if name.startswith("cuda:")}
-    if wanted != CPU and supported.get("cuda") and gpus:
-        index = max(gpus, key=lambda gpu: (gpus[gpu], -gpu))
-        if gpus[index] >= needed_bytes:
-            return _with_type("cuda", index, compute_type, supported["cuda"])
+    index = max(gpus, key=lambda gpu: (gpus[gpu], -gpu), default=0)
+    if gpus.get(index, needed_bytes if wanted == "cuda" else 0) >= needed_bytes:
+        return _with_type("cuda", index, compute_type, on_gpu)
     if wanted == "cuda":
-        if not supported.get("cuda") or not gpus:
-            return NoPlace("there is no GPU")
-        return NoPlace(f"it needs {needed_bytes // _MIB} MiB on a GPU, and {max(gpus.values()) // _MIB} MiB are free")
-    return _with_type(CPU, 0, compute_type, supported.get(CPU, frozenset()))
+        return NoPlace(f"it needs {needed_bytes // _MIB} MiB on a GPU, and {gpus[index] // _MIB} MiB are free")
+    return _with_type(CPU, 0, compute_type if compute_type in on_cpu else "auto", on_cpu)
 
 
 def gpu_bytes(weights_bytes: int, batch: int) -> int:
