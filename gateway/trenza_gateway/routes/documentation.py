@@ -67,7 +67,8 @@ def documentation_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     page = files("trenza_gateway.routes").joinpath("docs.html").read_text(encoding="utf-8")
     policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; media-src blob:; "
+        "img-src 'self' data:"
     )
 
     @router.get("/docs")
