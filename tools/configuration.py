@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
+from trenza_audio.settings import AudioSettings
 from trenza_chat.settings import ChatSettings
 from trenza_gateway.settings import Settings as GatewaySettings
+from trenza_images.settings import ImagesSettings
 from trenza_scheduler.settings import SchedulerSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -16,6 +18,8 @@ COMPONENTS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Gateway", GatewaySettings),
     ("Scheduler", SchedulerSettings),
     ("Chat", ChatSettings),
+    ("Audio", AudioSettings),
+    ("Images", ImagesSettings),
 )
 HEAD = """# Configuration
 
@@ -34,8 +38,8 @@ the variable. This page is made from the code by `python tools/configuration.py`
 
 | Variable | Default | Meaning |
 |---|---|---|
-| `TRENZA_MODALITIES` | all that are installed | Which model services to start, separated by commas. |
-| `TRENZA_CHAT_REPLICAS` | `1` | How many chat replicas to start. |
+| `TRENZA_MODALITIES` | all: `chat,audio,images` | Which model services to install and start, separated by commas. |
+| `TRENZA_CHAT_REPLICAS`, `TRENZA_AUDIO_REPLICAS`, `TRENZA_IMAGES_REPLICAS` | `1` | How many replicas of each to start. |
 
 It passes the variables below on to the processes; replicas get names and ports of their own.
 """
