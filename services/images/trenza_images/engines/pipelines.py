@@ -84,7 +84,7 @@ class Pipelines:
             if name in pipe.__dict__:
                 pipe.__dict__[name] = part
         if "scheduler" in pipe.__dict__:
-            pipe.__dict__["scheduler"] = type(pipe.scheduler).from_config(pipe.scheduler.config)
+            pipe.__dict__["scheduler"] = copy.deepcopy(pipe.scheduler)
         # At the end of its call it would take the modules away from the others.
         pipe.__dict__["maybe_free_model_hooks"] = lambda: None
         return pipe
