@@ -22,6 +22,9 @@ from trenza_runtime.models.registry import ModelRegistry
 from trenza_runtime.rpc.channel import open_channel
 from trenza_runtime.rpc.server import RpcServer, RpcService
 
+LIMIT_S = 150.0
+"""A Bark's worker imports torch first, which takes long where others compute beside it."""
+
 
 class _Servicer(audio_pb2_grpc.AudioServiceServicer):
     def __init__(self, speaking: Speaking) -> None:
@@ -43,7 +46,7 @@ class Talking:
     host: ModelHost
 
     async def speak(self, text: str = "One green star.", model: str = "voice", **fields: Any) -> list[pb.SpeakResponse]:
-        return [response async for response in self.stub.Speak(request(text, model, **fields), timeout=60)]
+        return [response async for response in self.stub.Speak(request(text, model, **fields), timeout=LIMIT_S)]
 
     async def pcm(self, text: str = "One green star.", model: str = "voice", **fields: Any) -> bytes:
         responses = await self.speak(text, model, **{"format": pb.AUDIO_FORMAT_PCM, **fields})
@@ -56,7 +59,7 @@ class Talking:
 
     async def voices(self, model: str = "", language: str = "") -> list[pb.Voice]:
         asked = pb.ListVoicesRequest(context=common_pb2.RequestContext(model=model), language=language)
-        return list((await self.stub.ListVoices(asked, timeout=60)).voices)
+        return list((await self.stub.ListVoices(asked, timeout=LIMIT_S)).voices)
 
 
 def request(text: str, model: str = "voice", **fields: Any) -> pb.SpeakRequest:
@@ -72,7 +75,7 @@ def kinds(responses: list[pb.SpeakResponse]) -> list[str]:
 
 
 @asynccontextmanager
-async def talking(models: Path, request_limit_s: float = 60.0, queue_limit: int = 1) -> AsyncIterator[Talking]:
+async def talking(models: Path, request_limit_s: float = LIMIT_S, queue_limit: int = 1) -> AsyncIterator[Talking]:
     """Serves the models of a folder until the block is left."""
 
     def spec_for(manifest: ModelManifest) -> tuple[str, Any]:
