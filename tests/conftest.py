@@ -22,6 +22,21 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def full_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """One healthy mesh of every modality, for all tests that do not break anything."""
+    made = Mesh(tmp_path_factory.mktemp("full_mesh"))
+    try:
+        made.start_scheduler()
+        for modality in ("chat", "audio", "images"):
+            made.start_replica(modality, f"{modality}-0", wait=False, **{f"TRENZA_{modality.upper()}_THREADS": "2"})
+        made.start_gateway(TRENZA_GATEWAY_MEDIA_FOLDER=str(made.folder / "media"))
+        made.await_settled()
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
 def own_mesh(tmp_path: Path) -> Iterator[Mesh]:
     """An empty mesh of the test's own, to start, break and kill as it likes."""

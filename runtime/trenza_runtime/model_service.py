@@ -61,6 +61,11 @@ class ModelServiceSettings(BaseSettings):
         4, ge=1, le=256, description="Requests that a model runs together, where its manifest does not say."
     )
 
+    stall_s: float = Field(
+        120.0,
+        gt=0,
+        description="Longest that one step of a model may take; after that its worker process counts as stuck and is replaced.",
+    )
     request_limit_s: float = Field(600.0, gt=0, description="Longest that a request may run, whatever its deadline.")
     drain_s: float = Field(20.0, ge=0, description="Time that running requests get to finish after SIGTERM.")
 
@@ -76,7 +81,9 @@ async def serve(
     """Starts the parts in order, serves until told to stop, drains. Raises StartError when a port is taken."""
     metrics = serve_metrics(settings.host, settings.metrics_port)
     devices = Devices()
-    limits = HostLimits(settings.max_loaded_models, settings.queue_limit, usual_slots=settings.slots)
+    limits = HostLimits(
+        settings.max_loaded_models, settings.queue_limit, usual_slots=settings.slots, stall_s=settings.stall_s
+    )
     registry = ModelRegistry(settings.models_root, modality)
 
     def on_change() -> None:

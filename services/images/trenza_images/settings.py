@@ -17,6 +17,11 @@ class ImagesSettings(ModelServiceSettings):
     slots: int = Field(
         8, ge=1, le=256, description="Pictures that a model draws together, where its manifest does not say."
     )
+    stall_s: float = Field(
+        600.0,
+        gt=0,
+        description="Longest that one pass may take, which a CPU needs long for; then the worker process is replaced.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
