@@ -13,7 +13,7 @@ from trenza_audio.hearing.core.fallback import FALLBACK_TEMPERATURES, Attempt, s
 from trenza_audio.hearing.core.placement import NoPlace, Placement, gpu_bytes, place
 from trenza_audio.hearing.core.prompts import MAX_HISTORY_TOKENS, Prompt, prompt, share_calls
 from trenza_audio.hearing.core.segments import MIN_ADVANCE_FRAMES, Slice, advanced, compression_ratio, cut
-from trenza_audio.hearing.core.turns import Standing, choose
+from trenza_audio.hearing.core.turns import Standing, choose, fitting_batch
 from trenza_audio.hearing.core.voice import LONGEST_SAMPLES, Gatherer, Rules, Speech, SpeechCutter, Stretch
 from trenza_audio.hearing.core.words import Timed, lay_out, split, tidy, time_words
 
@@ -185,6 +185,13 @@ def test_no_request_waits_longer_than_a_round() -> None:
         assert step < 4 or min(served.values()) >= step - 4
 
 
+@pytest.mark.parametrize(
+    ("windows", "seconds", "batch"), [(1, 0.0, 8), (8, 4.0, 8), (1, 5.0, 4), (8, 80.0, 2), (2, 15.0, 2), (1, 60.0, 1)]
+)
+def test_slow_devices_get_smaller_batches(windows: int, seconds: float, batch: int) -> None:
+    assert fitting_batch(8, windows, seconds) == batch
+
+
 CPU_TYPES, GPU_TYPES = {"int8", "float32", "int8_float32"}, {"float16", "int8", "float32"}
 PLACES: dict[str, tuple[dict[str, Any], Placement | str]] = {
     "no GPU": ({"free": {}, "gpu": False}, Placement("cpu", 0, "int8")),
@@ -265,6 +272,8 @@ def test_speech_is_gathered_into_what_the_model_hears_at_once() -> None:
     assert [stretch.parts for stretch in full] == [tuple(parts[0:2]), tuple(parts[2:4]), (parts[4],)]
     assert all(stretch.samples <= LONGEST_SAMPLES for stretch in full)
     assert gatherer.finish() == []
+    alone = Gatherer(longest=0)
+    assert [stretch.parts for part in parts for stretch in alone.feed([part])] == [(part,) for part in parts[:-1]]
 
 
 @pytest.mark.parametrize(

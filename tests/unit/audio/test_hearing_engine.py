@@ -245,6 +245,11 @@ def test_speech_is_cut_into_passages_that_are_heard_side_by_side(start: Callable
     slow = start(batch=1).hear(path, chunking="auto", language="en", words=True)
     assert segments(slow)[0].tokens == heard[0].tokens
     assert finished(slow).speech_s == finished(events).speech_s
+    # Who says how much silence ends a passage gets it: three sentences alone, and ten without a pause, 30 seconds at most.
+    apart = VoiceActivity(silence_duration_ms=2000, gathers=False)
+    driver.calls.clear()
+    driver.hear(path, chunking=apart, language="en", temperature=0.0)
+    assert sum(driver.calls["encode"]) >= 3 + 10 * seconds // 30
 
 
 @pytest.mark.parametrize("chunking", ["auto", VoiceActivity(threshold=0.6)])

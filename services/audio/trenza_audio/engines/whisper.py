@@ -24,13 +24,11 @@ from trenza_audio.engines.whisper_voice import VoiceModel
 from trenza_audio.engines.whisper_writing import Writer
 from trenza_audio.hearing.core.fallback import Attempt, settle, temperatures
 from trenza_audio.hearing.core.prompts import Prompt, prompt, share_calls
-from trenza_audio.hearing.core.turns import Standing, choose
-from trenza_audio.hearing.engine import Finished, HearRequest, WhisperSpec
+from trenza_audio.hearing.core.turns import Standing, choose, fitting_batch
+from trenza_audio.hearing.engine import INVALID_AUDIO, Finished, HearRequest, WhisperSpec
 
 log = logging.getLogger(__name__)
 
-INVALID_AUDIO = "INVALID_AUDIO"
-"""The reason of requests whose upload cannot be heard."""
 _PATIENCE_S = 0.05
 """How long a step waits for sound to be decoded; cancellations are noticed in between."""
 
@@ -43,7 +41,8 @@ class HearingEngine:
         self._whisper = whisper
         self._spec = spec
         self._on_cpu = on_cpu
-        self._batch = spec.batch
+        self._limit = spec.batch
+        self._batch = fitting_batch(spec.batch, 1, whisper.window_s)
         self._features = Features(whisper.mels)
         self._voice = VoiceModel()
         self._writer = Writer(whisper)
@@ -55,7 +54,7 @@ class HearingEngine:
         self._heard_windows = 0
         self.facts = ModelFacts(
             slots=spec.slots,
-            memory_bytes={},
+            memory_bytes=whisper.memory_bytes,
             properties={
                 "device": whisper.placement.device,
                 "compute_type": whisper.compute_type,
@@ -101,6 +100,7 @@ class HearingEngine:
         return {
             "running": len(self._running),
             "waiting": len(self._waiting),
+            "batch_limit": self._batch,
             "steps": self._steps,
             "windows": self._heard_windows,
         }
@@ -168,6 +168,7 @@ class HearingEngine:
 
     def _hear(self, turns: Sequence[Turn]) -> None:
         """Runs one batch. Where the device has no memory for it, the turns are put back and the next batch is smaller."""
+        begun_s = time.monotonic()
         try:
             self._encode([turn for turn in turns if turn.encoded is None])
             self._detect([turn for turn in turns if not turn.hearing.language])
@@ -180,6 +181,7 @@ class HearingEngine:
             self._make_smaller(len(turns))
         else:
             self._heard_windows += len(turns)
+            self._batch = fitting_batch(self._limit, len(turns), time.monotonic() - begun_s)
 
     def _encode(self, turns: Sequence[Turn]) -> None:
         if turns:
@@ -231,14 +233,15 @@ class HearingEngine:
 
     def _make_smaller(self, windows: int) -> None:
         if windows > 1:
-            self._batch = math.ceil(windows / 2)
-            log.warning("the device has no memory for a batch", extra={"windows": windows, "next": self._batch})
+            self._batch = self._limit = math.ceil(windows / 2)
+            log.warning("the device has no memory for a batch", extra={"windows": windows, "next": self._limit})
         elif self._on_cpu is not None:
             log.warning("the GPU is full, the model goes on on the CPU")
             self._whisper.close()
             self._whisper = self._on_cpu()
             self._writer = Writer(self._whisper)
-            self._on_cpu, self._batch = None, self._spec.batch
+            self._on_cpu, self._limit = None, self._spec.batch
+            self._batch = fitting_batch(self._limit, 1, self._whisper.window_s)
         else:
             raise MemoryError("there is no memory to hear a single window")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import resource
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +24,7 @@ from trenza_runtime.worker.engine import ModelLoadError
 from trenza_audio.engines.whisper_features import Spectrogram
 from trenza_audio.hearing.core.fallback import Attempt, mean_logprob
 from trenza_audio.hearing.core.placement import NoPlace, Placement, place
-from trenza_audio.hearing.core.segments import compression_ratio
+from trenza_audio.hearing.core.segments import WINDOW_FRAMES, compression_ratio
 from trenza_audio.hearing.engine import WhisperSpec
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ _FIRST_TIMESTAMP_BY = 50
 """The first timestamp is at most a second after the window's start, in steps of 0.02 seconds."""
 _FILTER_STEPS = 7
 _USUAL_MELS = 80
+_WINDOW_BY_ENCODER = 3.0
+"""A window takes about so many times as long as its encoding."""
 
 
 class OutOfMemory(Exception):
@@ -126,6 +130,10 @@ class Whisper:
         self.vocabulary = Vocabulary(_tokenizer(folder, self.multilingual), self.multilingual)
         self.mels = int(getattr(self._model, "n_mels", 0)) or _stated_mels(folder)
         self.compute_type = str(self._model.compute_type)
+        self.memory_bytes: Mapping[str, int] = {}
+        """What it holds by device; empty where that is what its process holds."""
+        self.window_s = self._try_out()
+        """About how long one window takes alone, in seconds."""
 
     def encode(self, windows: Sequence[Spectrogram]) -> list[Encoded]:
         """Runs the encoder, once for all windows. Raises OutOfMemory."""
@@ -176,6 +184,12 @@ class Whisper:
         )
         return [Alignment(tuple(result.alignments), tuple(result.text_token_probs)) for result in results]
 
+    def _try_out(self) -> float:
+        """Encodes silence, which also readies the device for the first request."""
+        begun_s = time.monotonic()
+        self.encode([np.zeros((self.mels, WINDOW_FRAMES), np.float32)])
+        return _WINDOW_BY_ENCODER * (time.monotonic() - begun_s)
+
     def close(self) -> None:
         """Frees the model."""
         self._model.unload_model()
@@ -193,7 +207,7 @@ class Whisper:
 
 def find(spec: WhisperSpec) -> Path:
     """The model's folder, downloaded first where the spec names none. Raises ModelLoadError."""
-    if Path(spec.model).is_dir():
+    if Path(spec.model).is_absolute():
         folder = Path(spec.model)
     else:
         try:
@@ -214,7 +228,7 @@ def load(folder: Path, spec: WhisperSpec) -> Whisper:
     supported = {"cpu": ctranslate2.get_supported_compute_types("cpu")}
     if gpus:
         supported["cuda"] = ctranslate2.get_supported_compute_types("cuda")
-    free_bytes = {device.name: device.memory_free_bytes for device in Devices().read()}
+    free_bytes = _free_bytes()
     if gpus and "cuda:0" not in free_bytes:
         log.warning("the memory of the GPU cannot be read and counts as full: nvidia-ml-py would read it")
     weights_bytes = (folder / "model.bin").stat().st_size
@@ -222,8 +236,10 @@ def load(folder: Path, spec: WhisperSpec) -> Whisper:
     if isinstance(placed, NoPlace):
         raise ModelLoadError(placed.message, "NO_CAPACITY")
     try:
-        return Whisper(folder, spec, placed)
-    except (RuntimeError, ValueError, MemoryError) as error:
+        whisper = Whisper(folder, spec, placed)
+        whisper.memory_bytes = _held_bytes(placed, free_bytes)
+        return whisper
+    except (RuntimeError, ValueError, MemoryError, OutOfMemory) as error:
         if placed.device == "cpu" or spec.device != "auto":
             raise ModelLoadError(f"CTranslate2 cannot load it: {error}") from error
         log.warning("a model goes to the CPU, the GPU cannot take it", extra={"error": str(error)})
@@ -238,8 +254,21 @@ def on_cpu(folder: Path, spec: WhisperSpec) -> Whisper:
     assert isinstance(placed, Placement)
     try:
         return Whisper(folder, spec, placed)
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, ValueError, MemoryError, OutOfMemory) as error:
         raise ModelLoadError(f"CTranslate2 cannot load it: {error}") from error
+
+
+def _free_bytes() -> dict[str, int]:
+    return {device.name: device.memory_free_bytes for device in Devices().read()}
+
+
+def _held_bytes(placed: Placement, free_before: Mapping[str, int]) -> dict[str, int]:
+    """What a model that was just loaded holds: nothing to be said for the CPU, where its process tells."""
+    gpu = f"cuda:{placed.index}"
+    if placed.device == "cpu" or gpu not in free_before:
+        return {}
+    held_bytes = free_before[gpu] - _free_bytes().get(gpu, 0)
+    return {gpu: max(0, held_bytes), "cpu": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def _tokenizer(folder: Path, multilingual: bool) -> Any:

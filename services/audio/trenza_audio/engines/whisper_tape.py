@@ -158,7 +158,7 @@ class _Cutting:
         self.ready: deque[tuple[Stretch, Samples]] = deque()
         self._detector = voice.listen()
         self._cutter = SpeechCutter(rules)
-        self._gatherer = Gatherer()
+        self._gatherer = Gatherer() if activity.gathers else Gatherer(longest=0)
         self._buffer = _Buffer()
         self._spoken: deque[Samples] = deque()
 

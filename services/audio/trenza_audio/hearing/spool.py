@@ -13,6 +13,7 @@ from pathlib import Path
 from grpc import StatusCode
 from trenza_runtime.errors import Reason, RpcFault
 
+from trenza_audio.hearing.engine import INVALID_AUDIO
 from trenza_audio.hearing.translate import MAX_CHUNK_BYTES, invalid
 
 FILE_TOO_LARGE = "FILE_TOO_LARGE"
@@ -39,7 +40,7 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
                 check_size(size_bytes, limit_bytes)
                 await asyncio.to_thread(file.write, chunk)
         if not size_bytes:
-            raise invalid("file", "The file is empty.", "INVALID_AUDIO")
+            raise invalid("file", "The file is empty.", INVALID_AUDIO)
         yield path
     except OSError as error:
         if error.errno not in _FULL:

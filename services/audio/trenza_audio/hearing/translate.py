@@ -70,6 +70,7 @@ def _chunking(config: pb.TranscriptionConfig) -> VoiceActivity | engine.Undecide
             threshold=given.get("threshold", usual.threshold),
             prefix_padding_ms=given.get("prefix_padding_ms", usual.prefix_padding_ms),
             silence_duration_ms=given.get("silence_duration_ms", usual.silence_duration_ms),
+            gathers="silence_duration_ms" not in given,  # who says what ends a passage means it
         )
     except ValueError as error:
         raise invalid("chunking_strategy", f"{error}.") from None

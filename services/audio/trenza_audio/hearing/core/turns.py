@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+STEP_S = 20.0
+"""The longest that a step is meant to take: nobody can be served or cancelled meanwhile, and the process seems to hang."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -29,3 +32,8 @@ def choose(standings: Sequence[Standing], room: int) -> dict[str, int]:
         room -= len(order[:room])
         order = [standing for standing in order if chosen.get(standing.name, 0) < standing.ready]
     return chosen
+
+
+def fitting_batch(limit: int, windows: int, seconds: float) -> int:
+    """How many windows the next step takes, at most `limit`, when the last one took `seconds` for so many."""
+    return max(1, min(limit, int(STEP_S * windows / max(seconds, 1e-6))))

@@ -184,16 +184,17 @@ class Stretch:
 
 
 class Gatherer:
-    """Puts speech together into stretches that the model can hear at once."""
+    """Puts speech together into stretches: as much as the model can hear at once, or (`longest` 0) each on its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = LONGEST_SAMPLES) -> None:
+        self._longest = longest
         self._parts: list[Speech] = []
 
     def feed(self, speech: Iterable[Speech]) -> list[Stretch]:
         """The stretches that are full before this speech."""
         full: list[Stretch] = []
         for part in speech:
-            if self._parts and Stretch(tuple(self._parts)).samples + part.end - part.start > LONGEST_SAMPLES:
+            if self._parts and Stretch(tuple(self._parts)).samples + part.end - part.start > self._longest:
                 full += self.finish()
             self._parts.append(part)
         return full
