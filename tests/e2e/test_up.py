@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -24,7 +23,7 @@ START_LIMIT_S = 90.0
 class Up:
     """A running `trenza up` and what it has printed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, modalities: str) -> None:
         self.printed = folder / "printed"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRENZA_")}
         ports = {
@@ -35,7 +34,7 @@ class Up:
         with self.printed.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "trenza_local", "--state", str(folder / "state")],
-                env={**inherited, **ports},
+                env={**inherited, **ports, "TRENZA_MODALITIES": modalities},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -48,13 +47,14 @@ class Up:
         assert self.process.poll() is None or "Stopped" in text, text
         return text
 
+    def commands(self) -> list[str]:
+        """The printed curl lines."""
+        return re.findall(r"^  (curl .*)$", self.text(), re.MULTILINE)
+
     def ask(self) -> httpx.Response:
-        """Does what the printed curl line does."""
-        (line,) = re.findall(r"^  (curl .*)$", self.text(), re.MULTILINE)
-        _, url, *options = shlex.split(line)
-        given: dict[str, Any] = dict(zip(options[::2], options[1::2], strict=True))
-        name, _, value = given["-H"].partition(": ")
-        return httpx.post(url, headers={name: value}, content=given["-d"].encode(), timeout=30)
+        """Does what the printed line for chat does."""
+        (line,) = [line for line in self.commands() if "/chat/" in line]
+        return does(line, Path())
 
     def member(self, module: str) -> psutil.Process:
         children = psutil.Process(self.process.pid).children()
@@ -67,9 +67,35 @@ class Up:
         return [process for process in running if process.status() != psutil.STATUS_ZOMBIE]
 
 
+def does(line: str, folder: Path) -> httpx.Response:
+    """Does what a curl line does; files are in `folder`."""
+    _, url, *options = shlex.split(line)
+    given = list(zip(options[::2], options[1::2], strict=True))
+    said = {option: value for option, value in given if option != "-F"}
+    fields = [value.partition("=") for option, value in given if option == "-F"]
+    if fields:
+        files = {name: (folder / value[1:]).read_bytes() for name, _, value in fields if value.startswith("@")}
+        data = {name: value for name, _, value in fields if not value.startswith("@")}
+        return httpx.post(url, data=data, files=files, timeout=60)
+    name, _, value = said["-H"].partition(": ")
+    answer = httpx.post(url, headers={name: value}, content=said["-d"].encode(), timeout=60)
+    if "-o" in said:
+        (folder / said["-o"]).write_bytes(answer.content)
+    return answer
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    up = Up(tmp_path)
+    yield from started(tmp_path, "chat")
+
+
+@pytest.fixture
+def all_up(tmp_path: Path) -> Iterator[Up]:
+    yield from started(tmp_path, "chat,audio,images")
+
+
+def started(folder: Path, modalities: str) -> Iterator[Up]:
+    up = Up(folder, modalities)
     yield up
     if up.process.poll() is None:
         up.process.kill()
@@ -96,6 +122,18 @@ def test_what_it_prints_works_and_it_stops_in_order(up: Up) -> None:
     assert time.monotonic() - begun < 15
     assert up.left_over() == []
     assert up.text().rstrip().endswith("Stopped.")
+
+
+def test_every_modality_answers_as_printed(all_up: Up, tmp_path: Path) -> None:
+    answers = [does(line, tmp_path) for line in all_up.commands()]
+    assert [answer.status_code for answer in answers] == [200] * 4, [answer.text[:300] for answer in answers]
+    chat, speech, transcript, picture = answers
+    assert "12" in chat.json()["choices"][0]["message"]["content"]
+    assert speech.headers["content-type"] == "audio/mpeg"
+    assert "three blue squares" in transcript.json()["text"].lower()
+    shown = httpx.get(picture.json()["data"][0]["url"])
+    assert shown.headers["content-type"] == "image/png"
+    assert shown.content.startswith(b"\x89PNG")
 
 
 def test_killed_it_takes_everything_along(up: Up) -> None:
