@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from trenza.common.v1 import common_pb2
 from trenza_llama import engine as llama
 from trenza_runtime.errors import Reason, RpcFault
 from trenza_runtime.models.host import LoadedModel, ModelHost
+from trenza_runtime.rpc.deadline import time_limit
 
 from trenza_chat import metrics, translate
 
@@ -82,14 +82,11 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         """The model that is asked for, loaded, for as long as the call may take."""
         if not asked.model:
             raise translate.invalid("model", "The request names no model.")
-        remaining_s = context.time_remaining()
-        limit_s = self._request_limit_s if remaining_s is None else min(remaining_s, self._request_limit_s)
-        try:
-            async with asyncio.timeout(limit_s), self._host.use(asked.model, limit_s) as model:
-                yield model
-        except TimeoutError as error:
-            message = f"The request was not done within {limit_s:.0f} seconds."
-            raise RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message) from error
+        async with (
+            time_limit(context, self._request_limit_s) as limit_s,
+            self._host.use(asked.model, limit_s) as model,
+        ):
+            yield model
 
     @asynccontextmanager
     async def _run(

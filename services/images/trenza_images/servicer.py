@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +11,9 @@ import grpc
 from trenza.common.v1 import common_pb2
 from trenza.images.v1 import images_pb2 as pb
 from trenza.images.v1 import images_pb2_grpc
-from trenza_runtime.errors import Reason, RpcFault
+from trenza_runtime.errors import RpcFault
 from trenza_runtime.models.host import ModelHost
+from trenza_runtime.rpc.deadline import time_limit
 from trenza_runtime.worker.process import EventStream
 
 from trenza_images import engine, metrics, translate
@@ -37,14 +37,14 @@ class ImagesServicer(images_pb2_grpc.ImagesServiceServicer):
         self._numbers = itertools.count()
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateResponse]:
-        async with self._time_limit(context) as limit_s:
+        async with time_limit(context, self._request_limit_s) as limit_s:
             wanted = translate.draw_request("generate", request.prompt, request.options)
             async with self._drawing(wanted, request.context, limit_s) as events:
                 async for event in events:
                     yield pb.GenerateResponse(event=event)
 
     async def Edit(self, requests: AsyncIterator[pb.EditRequest], context: Context) -> AsyncIterator[pb.EditResponse]:
-        async with self._time_limit(context) as limit_s:
+        async with time_limit(context, self._request_limit_s) as limit_s:
             async with self._heard_out(requests):
                 config = (await _configuration(requests)).config
                 translate.draw_request("edit", config.prompt, config.options)  # before the upload, which may be long
@@ -55,7 +55,7 @@ class ImagesServicer(images_pb2_grpc.ImagesServiceServicer):
                     yield pb.EditResponse(event=event)
 
     async def Vary(self, requests: AsyncIterator[pb.VaryRequest], context: Context) -> AsyncIterator[pb.VaryResponse]:
-        async with self._time_limit(context) as limit_s:
+        async with time_limit(context, self._request_limit_s) as limit_s:
             async with self._heard_out(requests):
                 config = (await _configuration(requests)).config
                 translate.draw_request("vary", "", config.options)
@@ -66,17 +66,6 @@ class ImagesServicer(images_pb2_grpc.ImagesServiceServicer):
             async with self._drawing(wanted, config.context, limit_s) as events:
                 async for event in events:
                     yield pb.VaryResponse(event=event)
-
-    @asynccontextmanager
-    async def _time_limit(self, context: Context) -> AsyncIterator[float]:
-        remaining_s = context.time_remaining()
-        limit_s = self._request_limit_s if remaining_s is None else min(remaining_s, self._request_limit_s)
-        try:
-            async with asyncio.timeout(limit_s):
-                yield limit_s
-        except TimeoutError as error:
-            message = f"The request was not done within {limit_s:.0f} seconds."
-            raise RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message) from error
 
     @asynccontextmanager
     async def _heard_out(self, requests: AsyncIterator[UploadT]) -> AsyncIterator[None]:

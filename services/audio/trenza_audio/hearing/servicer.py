@@ -15,6 +15,7 @@ from trenza.audio.v1 import audio_pb2 as pb
 from trenza.common.v1 import common_pb2
 from trenza_runtime.errors import Reason, RpcFault
 from trenza_runtime.models.host import LoadedModel, ModelHost
+from trenza_runtime.rpc.deadline import time_limit
 
 from trenza_audio import metrics
 from trenza_audio.hearing import engine, translate
@@ -65,7 +66,7 @@ class Hearing:
     async def _hear(
         self, requests: Upload, context: Context, task: engine.Task, response: type[ResponseT]
     ) -> AsyncGenerator[ResponseT, None]:
-        async with _heard_out(requests), self._time_limit(context) as limit_s:
+        async with _heard_out(requests), time_limit(context, self._limits.request_s) as limit_s:
             config = await self._configuration(requests, task)
             asked = config.context
             async with (
@@ -94,18 +95,6 @@ class Hearing:
         check_size(config.media.size_bytes, self._limits.upload_bytes)
         translate.hear_request(config, task, path="")
         return config
-
-    @asynccontextmanager
-    async def _time_limit(self, context: Context) -> AsyncIterator[float]:
-        """Ends the block when the caller's time or this service's is up; the value is that time in seconds."""
-        remaining_s = context.time_remaining()
-        limit_s = self._limits.request_s if remaining_s is None else min(remaining_s, self._limits.request_s)
-        try:
-            async with asyncio.timeout(limit_s):
-                yield limit_s
-        except TimeoutError as error:
-            message = f"The request was not done within {limit_s:.0f} seconds."
-            raise RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message) from error
 
 
 @asynccontextmanager

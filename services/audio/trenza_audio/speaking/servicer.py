@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc
@@ -15,6 +14,7 @@ from trenza.common.v1 import common_pb2
 from trenza_runtime.errors import Reason, RpcFault
 from trenza_runtime.models.host import ModelHost, model_not_found
 from trenza_runtime.models.manifest import ModelManifest
+from trenza_runtime.rpc.deadline import time_limit
 from trenza_runtime.worker.engine import ModelLoadError
 
 from trenza_audio import metrics
@@ -45,7 +45,7 @@ class Speaking:
     async def Speak(self, request: pb.SpeakRequest, context: Context) -> AsyncGenerator[pb.SpeakResponse, None]:
         """Speaks a text."""
         asked = request.context
-        async with self._time_limit(context) as limit_s:
+        async with time_limit(context, self._request_limit_s) as limit_s:
             manifest = self._manifest(asked.model)
             cast = await self._cast(manifest)
             plan = await asyncio.to_thread(translate.plan, request, manifest, cast, self._detector.detect)
@@ -65,7 +65,7 @@ class Speaking:
 
     async def ListVoices(self, request: pb.ListVoicesRequest, context: Context) -> pb.ListVoicesResponse:
         """Lists the voices of one model or of all; none of them is loaded for that."""
-        async with self._time_limit(context):
+        async with time_limit(context, self._request_limit_s):
             if name := request.context.model:
                 voices = {name: (await self._cast(self._manifest(name))).voices()}
             else:
@@ -109,15 +109,3 @@ class Speaking:
         self._casts = {name: entry for name, entry in self._casts.items() if name in there}
         self._casts[manifest.name] = manifest, cast
         return cast
-
-    @asynccontextmanager
-    async def _time_limit(self, context: Context) -> AsyncIterator[float]:
-        """Ends the block when the caller's time or this service's is up; the value is that time in seconds."""
-        remaining_s = context.time_remaining()
-        limit_s = self._request_limit_s if remaining_s is None else min(remaining_s, self._request_limit_s)
-        try:
-            async with asyncio.timeout(limit_s):
-                yield limit_s
-        except TimeoutError as error:
-            message = f"The request was not done within {limit_s:.0f} seconds."
-            raise RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message) from error
