@@ -20,7 +20,7 @@ _SMALLEST_FIGURE = 0.008
 _SPECKS = 0.01
 _FLAT_BORDER = 0.95
 _FLAT_FIGURE = 0.8
-_LIKENESS = 0.75
+_LIKENESS = 0.7
 _OBLONG = 1.35
 _MOST_FIGURES = 4
 _APART = 0.15
@@ -65,7 +65,7 @@ def judge(image: Image.Image, scene: Scene) -> Verdict:
     different = np.abs(pixels - ground).max(-1) > _FIGURE_CONTRAST
     regions = _regions(different)
     large = [region for region in regions if region.mean() >= _SMALLEST_FIGURE]
-    figures = tuple(_seen(pixels, region) for region in large[:_MOST_FIGURES])
+    figures = tuple(_seen(pixels, ground, region) for region in large[:_MOST_FIGURES])
     flat = bool((np.abs(border - ground).max(-1) <= _COLOUR_TOLERANCE).mean() >= _FLAT_BORDER)
     specks = different.mean() - sum(region.mean() for region in large)
     if not flat or background != scene.background:
@@ -131,7 +131,8 @@ def _regions(mask: _Mask) -> list[_Mask]:
     return [labels == name for name in names[np.argsort(-sizes, kind="stable")]]
 
 
-def _seen(pixels: NDArray[np.float64], region: _Mask) -> Seen:
+def _seen(pixels: NDArray[np.float64], ground: NDArray[np.float64], region: _Mask) -> Seen:
+    region = _contour(pixels, ground, region)
     rows, columns = np.nonzero(region)
     top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
     form = region[top:bottom, left:right]
@@ -148,6 +149,13 @@ def _seen(pixels: NDArray[np.float64], region: _Mask) -> Seen:
         float((top + bottom) / 2 / pixels.shape[0]),
         round(float(likenesses[shape]), 3),
     )
+
+
+def _contour(pixels: NDArray[np.float64], ground: NDArray[np.float64], region: _Mask) -> _Mask:
+    """The part of a region that is nearer to its own colour than to the background: its contour in spite of blur."""
+    own = np.median(pixels[_inside(region)], axis=0)
+    own_side = ((pixels - ground) @ (own - ground)) >= ((own - ground) @ (own - ground)) / 2
+    return region & own_side
 
 
 def _inside(region: _Mask) -> _Mask:

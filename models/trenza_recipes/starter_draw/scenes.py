@@ -13,22 +13,22 @@ _COLOURLESS_SHARE = 0.06
 _EQUAL_SHARE = 0.12
 
 
-def random_scene(rng: random.Random, *, held_out: bool = False) -> Scene:
+def random_scene(rng: random.Random, *, held_out: bool = False, alone_share: float = _ALONE_SHARE) -> Scene:
     """A scene whose figures all show on its background: from training, or one with a figure that training never has."""
     while True:
-        scene = _any_scene(rng)
+        scene = _any_scene(rng, alone_share)
         if scene_is_held_out(scene) == held_out:
             return scene
 
 
-def _any_scene(rng: random.Random) -> Scene:
+def _any_scene(rng: random.Random, alone_share: float) -> Scene:
     background = "white" if rng.random() < _WHITE_SHARE else rng.choice(list(COLOURS))
     showing = [colour for colour in COLOURS if colour != background]
 
     def figure() -> Figure:
         return Figure(rng.choice(SHAPES), None if rng.random() < _COLOURLESS_SHARE else rng.choice(showing))
 
-    if rng.random() < _ALONE_SHARE:
+    if rng.random() < alone_share:
         return Scene((figure(),), "alone", background)
     arrangement: Arrangement = "beside" if rng.random() < 0.6 else "stacked"
     first = figure()
