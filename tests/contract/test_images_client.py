@@ -104,7 +104,7 @@ class TestGenerate:
 
     def test_links(self, images: openai.OpenAI) -> None:
         answer = images.images.generate(model=DRAWS, prompt="a red circle", response_format="url")
-        [item] = answer.data or ()
+        [item] = answer.data or []
         assert item.b64_json is None
         assert httpx.get(item.url or "").content == picture()
 
@@ -187,7 +187,7 @@ class TestVariations:
 
     def test_links(self, images: openai.OpenAI) -> None:
         answer = images.images.create_variation(image=b"one", response_format="url")
-        [item] = answer.data or ()
+        [item] = answer.data or []
         assert httpx.get(item.url or "").content == picture()
 
 

@@ -321,3 +321,26 @@ class TestUploads:
         ):
             response = await images.client.post("/v1/images/edits", content=body, headers=headers)
             assert response.status_code == 400, body
+
+
+async def test_the_examples_in_the_documentation_work(images: ImagesFleet) -> None:
+    document = (await images.client.get("/openapi.json")).json()
+    schemas, tried = document["components"]["schemas"], 0
+    for path, kind in (
+        ("generations", "application/json"),
+        ("edits", "multipart/form-data"),
+        ("variations", "multipart/form-data"),
+    ):
+        content = document["paths"][f"/v1/images/{path}"]["post"]["requestBody"]["content"][kind]
+        schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+        assert ("image" in schema["properties"]) == (path != "generations")
+        for example in content["examples"].values():
+            assert set(example["value"]) <= set(schema["properties"])
+            if path == "generations":
+                response = await images.generate(**example["value"])
+            else:
+                response = await (images.edit if path == "edits" else images.vary)(**example["value"])
+            assert response.status_code == 200, example
+            assert "x-trenza-ignored-fields" not in response.headers
+            tried += 1
+    assert tried == 7
