@@ -43,6 +43,7 @@ class Batch:
     frame_words: Numbers
     frame_sounds: Numbers
     frame_ordinals: Numbers
+    frame_previous: Numbers
 
 
 def collated(samples: list[Sample], padding_token: int) -> Batch:
@@ -52,7 +53,7 @@ def collated(samples: list[Sample], padding_token: int) -> Batch:
     mel = np.zeros((len(samples), samples[0].mel.shape[0], 2 * frames), np.float16)
     tokens = np.full((len(samples), length), padding_token)
     labels = np.full((len(samples), length), IGNORED)
-    words, sounds, ordinals = (np.zeros((len(samples), frames), np.int64) for _ in range(3))
+    words, sounds, ordinals, previous = (np.zeros((len(samples), frames), np.int64) for _ in range(4))
     for row, sample in enumerate(samples):
         mel[row, :, : sample.mel.shape[1]] = sample.mel[:, : 2 * frames]
         tokens[row, : len(sample.labels)] = sample.tokens[:-1]
@@ -61,10 +62,11 @@ def collated(samples: list[Sample], padding_token: int) -> Batch:
             (words, sample.frame_words),
             (sounds, sample.frame_sounds),
             (ordinals, sample.frame_ordinals),
+            (previous, sample.frame_previous),
         ):
             target[row, : len(source)] = source[:frames]
     looks = [(row, *look) for row, sample in enumerate(samples) for look in sample.looks]
-    return Batch(mel, tokens, labels, np.array(looks, np.int64).reshape(-1, 4), words, sounds, ordinals)
+    return Batch(mel, tokens, labels, np.array(looks, np.int64).reshape(-1, 4), words, sounds, ordinals, previous)
 
 
 def _supply(

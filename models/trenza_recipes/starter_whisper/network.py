@@ -191,10 +191,11 @@ class Heard:
     words: Tensor
     sounds: Tensor
     ordinals: Tensor
+    previous: Tensor
 
 
 class StarterWhisper(nn.Module):
-    """Whisper, and three heads on its encoder that only training needs."""
+    """Whisper, and four heads on its encoder that only training needs."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -205,6 +206,7 @@ class StarterWhisper(nn.Module):
         self.word_head = nn.Linear(shape.width, shape.word_classes)
         self.sound_head = nn.Linear(shape.width, shape.sound_classes)
         self.ordinal_head = nn.Linear(shape.width, shape.ordinals)
+        self.previous_head = nn.Linear(shape.width, shape.word_classes)
         start_locally(self.model.encoder)
 
     def forward(self, mel: Tensor, tokens: Tensor, represented: int = 8) -> Heard:
@@ -213,7 +215,14 @@ class StarterWhisper(nn.Module):
         memory, bias, early = self.model.encoder(mel, represented)
         logits, looks = self.model.decoder(tokens, memory, bias)
         sound = memory[:, :frames]
-        return Heard(logits, looks, self.word_head(sound), self.sound_head(early[:, :frames]), self.ordinal_head(sound))
+        return Heard(
+            logits,
+            looks,
+            self.word_head(sound),
+            self.sound_head(early[:, :frames]),
+            self.ordinal_head(sound),
+            self.previous_head(sound),
+        )
 
 
 _OFFSETS = ((-4, 0, 4), (-8, 0, 8), (-14, 0, 14))

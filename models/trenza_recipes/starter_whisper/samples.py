@@ -50,7 +50,7 @@ class Sample:
     """One window: log-mel features (80, frames), tokens in and out, and what its frames and tokens are about.
 
     `labels[i]` is what must follow `tokens[: i + 1]`, or IGNORED. `looks` holds (place, first frame, end frame): to write the
-    label at that place, look there. The last three have one entry per encoder frame.
+    label at that place, look there. The last four have one entry per encoder frame.
     """
 
     mel: NDArray[np.float32]
@@ -60,6 +60,7 @@ class Sample:
     frame_words: Labels
     frame_sounds: Labels
     frame_ordinals: Labels
+    frame_previous: Labels
 
 
 @dataclass(slots=True)
@@ -179,7 +180,7 @@ class Sampler:
         if self._dice.random() < 0.35:
             wave = sound.narrowed(self._noise, wave)
         if self._dice.random() < 0.65:
-            wave = sound.with_noise(self._noise, wave, self._dice.uniform(8, 45))
+            wave = sound.with_noise(self._noise, wave, self._dice.uniform(10, 45))
         return wave
 
     def _opening(self, script: _Script, language: Language, task: str) -> None:
@@ -200,7 +201,7 @@ class Sampler:
         script.add(tokens.special("endoftext"))
         mel = self._mel(wave)
         none = np.zeros(mel.shape[1] // 2, np.int64)
-        return Sample(mel, script.tokens, script.labels, [], none, none, none)
+        return Sample(mel, script.tokens, script.labels, [], none, none, none, none)
 
     def _script(self, spoken: list[_Spoken], language: Language, translated: bool, prompted: bool) -> _Script:
         script, tokens = _Script(), self._tokens
@@ -249,15 +250,18 @@ def _write(script: _Script, tokens: Tokens, said: _Spoken, language: Language, t
         script.add(token, look=frames[place])
 
 
-def _frame_labels(spoken: list[_Spoken], language: Language, frames: int) -> tuple[Labels, Labels, Labels]:
-    """For every frame its word, its phoneme, and which word of the sentence it is."""
-    words, sounds, ordinals = (np.zeros(frames, np.int64) for _ in range(3))
+def _frame_labels(spoken: list[_Spoken], language: Language, frames: int) -> tuple[Labels, Labels, Labels, Labels]:
+    """For every frame its word, its phoneme, which word of the sentence it is, and the word before that one."""
+    words, sounds, ordinals, previous = (np.zeros(frames, np.int64) for _ in range(4))
     for said in spoken:
         for place, (first, end) in enumerate(_word_frames(said)):
-            words[first:end] = _WORD_CLASS[said.sentence.words(language)[place]]
+            word = _WORD_CLASS[said.sentence.words(language)[place]]
+            words[first:end] = word
+            previous[end:] = word
             ordinals[first:end] = min(place + 1, LONGEST_ORDINAL)
             words[max(0, first - 1) : first + 1] = IGNORED
+            previous[max(0, first - 1) : first + 1] = IGNORED
         heard = [*said.utterance.sounds, (said.utterance.length_s, 0)]
         for (start, kind), (end_s, _) in pairwise(heard):
             sounds[round((said.start_s + start) / FRAME_S) : round((said.start_s + end_s) / FRAME_S)] = kind
-    return words, sounds, ordinals
+    return words, sounds, ordinals, previous

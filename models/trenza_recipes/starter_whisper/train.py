@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
 from trenza_recipes.starter_chat.muon import Muon
@@ -42,7 +43,7 @@ STAGES = (
     Stage(4_500, 16, Course(single_words=0.7, other_voices=0.0, spoiled=0.0, no_speech=0.02)),
     Stage(16_000, 24, Course(single_words=0.12, other_voices=0.1, spoiled=0.08, no_speech=0.05)),
     Stage(32_000, 32, Course(0.1, 0.3, 0.25, no_speech=0.06, several=0.08, prompted=0.04)),
-    Stage(10_000_000, 32, Course(0.08, 0.35, 0.35, no_speech=0.07, several=0.12, long=0.015, prompted=0.06)),
+    Stage(10_000_000, 32, Course(0.08, 0.3, 0.25, no_speech=0.09, several=0.1, long=0.01, prompted=0.04)),
 )
 
 
@@ -56,8 +57,8 @@ def course_at(seen: int) -> tuple[Course, int]:
 class Settings:
     """How long and how fast to learn: the rate rises over `rising`, stays, and falls to zero from `falling` to `samples`."""
 
-    samples: int = 250_000
-    falling: int = 150_000
+    samples: int = 64_000
+    falling: int = 34_000
     rising: int = 1_500
     matrix_rate: float = 0.012
     other_rate: float = 1.5e-3
@@ -79,21 +80,25 @@ def shape_of(tokens: Tokens) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What the network is told: tokens, where to look for them, and three things about every frame."""
+    """What the network is told: tokens, where to look for them, and four things about every frame."""
 
     tokens: Tensor
     looks: Tensor
     words: Tensor
     sounds: Tensor
     ordinals: Tensor
+    previous: Tensor
 
     def total(self) -> Tensor:
         """The weighted sum that is minimised."""
-        return self.tokens + 0.3 * self.looks + 0.7 * self.words + 0.4 * self.sounds + 0.15 * self.ordinals
+        about_frames = 0.7 * self.words + 0.4 * self.sounds + 0.15 * self.ordinals + 0.5 * self.previous
+        return self.tokens + 0.3 * self.looks + about_frames
 
     def values(self) -> list[float]:
         """The parts as numbers."""
-        return [part.item() for part in (self.tokens, self.looks, self.words, self.sounds, self.ordinals)]
+        return [
+            part.item() for part in (self.tokens, self.looks, self.words, self.sounds, self.ordinals, self.previous)
+        ]
 
 
 def _token_loss(logits: Tensor, labels: Tensor, first_timestamp: int) -> Tensor:
@@ -132,13 +137,37 @@ def losses(heard: Heard, batch: Batch, first_timestamp: int) -> Losses:
         frames(heard.words, batch.frame_words),
         frames(heard.sounds, batch.frame_sounds),
         frames(heard.ordinals, batch.frame_ordinals),
+        frames(heard.previous, batch.frame_previous),
     )
+
+
+class Team:
+    """The processes that train together, each on batches of its own: one alone, or as many as `torchrun` started."""
+
+    def __init__(self) -> None:
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.size > 1:
+            distributed.init_process_group("gloo")
+        self.place = distributed.get_rank() if self.size > 1 else 0
+
+    def share_gradients(self, network: StarterWhisper, samples: int) -> int:
+        """Replace everybody's gradients by their mean; returns how many samples all have learnt from together."""
+        if self.size == 1:
+            return samples
+        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        together = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([float(samples)])])
+        distributed.all_reduce(together)
+        parts = together.split([*(gradient.numel() for gradient in gradients), 1])
+        for gradient, part in zip(gradients, parts[:-1], strict=True):
+            gradient.copy_(part.view_as(gradient) / self.size)
+        return int(parts[-1].item())
 
 
 @dataclass(slots=True)
 class _Run:
     """A training under way."""
 
+    team: Team
     network: StarterWhisper
     optimisers: list[torch.optim.Optimizer]
     seen: int = 0
@@ -161,7 +190,7 @@ def _begin(folder: Path, settings: Settings, tokens: Tokens) -> _Run:
     """A new run, or the one whose checkpoint is in the folder."""
     torch.manual_seed(settings.seed)
     network = StarterWhisper(shape_of(tokens))
-    run = _Run(network, _optimisers(network, settings))
+    run = _Run(Team(), network, _optimisers(network, settings))
     path = folder / CHECKPOINT
     if path.exists():
         saved = torch.load(path, weights_only=True)
@@ -169,11 +198,13 @@ def _begin(folder: Path, settings: Settings, tokens: Tokens) -> _Run:
         for optimiser, state in zip(run.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
         run.seen, run.steps, run.spent_s = saved["seen"], saved["steps"], saved["spent_s"]
-        torch.manual_seed(settings.seed + run.steps)
+    torch.manual_seed(settings.seed + run.steps * run.team.size + run.team.place)
     return run
 
 
 def _save(run: _Run, folder: Path) -> None:
+    if run.team.place:
+        return
     states = [optimiser.state_dict() for optimiser in run.optimisers]
     progress = {"seen": run.seen, "steps": run.steps, "spent_s": run.spent_s}
     half_written = folder / (CHECKPOINT + ".part")
@@ -190,10 +221,11 @@ def _step(run: _Run, batch: Batch, settings: Settings, first_timestamp: int) -> 
     heard = run.network(torch.from_numpy(batch.mel.astype(np.float32)), torch.from_numpy(batch.tokens))
     parts = losses(heard, batch, first_timestamp)
     parts.total().backward()
+    samples = run.team.share_gradients(run.network, len(batch.tokens))
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
     for optimiser in run.optimisers:
         optimiser.step()
-    run.seen += len(batch.tokens)
+    run.seen += samples
     run.steps += 1
     with torch.no_grad():
         labels = torch.from_numpy(batch.labels)
@@ -208,7 +240,7 @@ def train(folder: Path, settings: Settings) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokens = Tokens()
     run = _begin(folder, settings, tokens)
-    supplier = Supplier(settings.seed + run.steps, run.seen, course_at)
+    supplier = Supplier((settings.seed + run.steps) * run.team.size + run.team.place, run.seen, course_at)
     log.info("training from sample %d on; batches come from process %s", run.seen, supplier.process_id)
     recent: deque[list[float]] = deque(maxlen=100)
     earlier_s, began, waited_s = run.spent_s, time.monotonic(), 0.0
@@ -224,7 +256,7 @@ def train(folder: Path, settings: Settings) -> None:
         run.spent_s = earlier_s + now - began
         if now - logged > _LOG_EVERY_S:
             logged = now
-            names = ("tokens", "looks", "words", "sounds", "ordinals", "right")
+            names = ("tokens", "looks", "words", "sounds", "ordinals", "previous", "right")
             shown = " ".join(f"{name} {value:.3f}" for name, value in zip(names, np.mean(recent, 0), strict=True))
             speed = (run.seen - start_seen) / (now - began)
             log.info("%d seen, %.1f/s, waited %.0f%%: %s", run.seen, speed, 100 * waited_s / (now - began), shown)

@@ -85,7 +85,7 @@ def test_un_is_translated_as_a():
 
 
 def test_one_sentence_in_twenty_five_is_held_out_and_none_of_fewer_than_three_words():
-    distinct = set(sentences(20_000))
+    distinct = set(sentences(8_000))
     held = [sentence for sentence in distinct if is_held_out(sentence)]
     assert all(len(sentence.english) >= 3 for sentence in held)
     assert 0.03 < len(held) / len(distinct) < 0.05
@@ -97,7 +97,7 @@ def test_held_out_sentences_are_repeatable_distinct_and_held_out(language):
     assert asked == held_out_sentences(language, 150, seed=3)
     assert len({sentence.text for sentence in asked}) == 150
     assert asked != held_out_sentences(language, 150, seed=4)
-    trained = {sentence.text(language) for sentence in sentences(20_000) if not is_held_out(sentence)}
+    trained = {sentence.text(language) for sentence in sentences(8_000) if not is_held_out(sentence)}
     assert not trained & {sentence.text for sentence in asked}
     for sentence in asked:
         assert set(sentence.english.split()) <= set(vocabulary("en"))
@@ -106,7 +106,7 @@ def test_held_out_sentences_are_repeatable_distinct_and_held_out(language):
 
 def test_the_same_spanish_has_only_one_translation():
     english: dict[str, set[tuple[str, ...]]] = {}
-    for sentence in sentences(20_000):
+    for sentence in sentences(8_000):
         english.setdefault(sentence.text("es"), set()).add(sentence.translation())
     assert all(len(translations) == 1 for translations in english.values())
 
