@@ -138,7 +138,8 @@ def hearing_config(body: HearingBody, media: common_pb2.MediaDescription) -> aud
         media=media,
         language=body.language or next(iter(body.languages or ()), ""),
         prompt=body.prompt or "",
-        temperature=body.temperature,
+        # OpenAI's 0, which is also what clients send by default, leaves it to the model to try higher ones where 0 fails.
+        temperature=body.temperature or None,
         timestamp_granularities=[_GRANULARITIES[name] for name in body.timestamp_granularities or ()],
         chunking_strategy=_chunking_proto(body.chunking_strategy),
         include_logprobs=body.wants_logprobs,

@@ -85,6 +85,8 @@ _BY_REASON: Mapping[str, _Shape] = {
     "MODEL_NOT_FOUND": _Shape(404, INVALID_REQUEST, "model_not_found", "model"),
     "CONTEXT_LENGTH_EXCEEDED": _Shape(400, INVALID_REQUEST, "context_length_exceeded"),
     "INVALID_ARGUMENT": _Shape(400, INVALID_REQUEST, None),
+    "INVALID_AUDIO": _Shape(400, INVALID_REQUEST, "invalid_audio", "file"),
+    "FILE_TOO_LARGE": _Shape(413, INVALID_REQUEST, "upload_too_large", "file"),
     "INVALID_GRAMMAR": _Shape(400, INVALID_REQUEST, "invalid_grammar", "response_format"),
     "UNSUPPORTED": _Shape(400, INVALID_REQUEST, "unsupported_value"),
     "QUEUE_FULL": _Shape(429, RATE_LIMIT, "queue_full", retry_s=1),

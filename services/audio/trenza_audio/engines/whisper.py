@@ -25,7 +25,7 @@ from trenza_audio.engines.whisper_writing import Writer
 from trenza_audio.hearing.core.fallback import Attempt, settle, temperatures
 from trenza_audio.hearing.core.prompts import Prompt, prompt, share_calls
 from trenza_audio.hearing.core.turns import Standing, choose, fitting_batch
-from trenza_audio.hearing.engine import INVALID_AUDIO, Finished, HearRequest, WhisperSpec
+from trenza_audio.hearing.engine import Finished, HearRequest, WhisperSpec
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class HearingEngine:
             try:
                 hearing.collect()
             except SoundError as error:
-                self._fail(name, EngineFailure(INVALID_AUDIO, str(error), {"param": "file"}))
+                self._fail(name, EngineFailure(Reason.INVALID_AUDIO, str(error), {"param": "file"}))
             except Exception:
                 log.exception("a request's sound cannot be read", extra={"request": name})
                 self._fail(name, EngineFailure(Reason.INTERNAL, "The sound could not be read; the log says more."))

@@ -10,8 +10,6 @@ Task: TypeAlias = Literal["transcribe", "translate"]
 Undecided: TypeAlias = Literal["none", "auto"]
 """Ways to cut sound that have no settings: in one go, or as the engine likes."""
 
-INVALID_AUDIO = "INVALID_AUDIO"
-"""The reason of requests whose upload cannot be heard."""
 MAX_PROMPT_CHARS = 16_384
 MAX_HOTWORDS = 256
 MAX_HOTWORD_CHARS = 128

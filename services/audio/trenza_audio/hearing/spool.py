@@ -13,11 +13,8 @@ from pathlib import Path
 from grpc import StatusCode
 from trenza_runtime.errors import Reason, RpcFault
 
-from trenza_audio.hearing.engine import INVALID_AUDIO
 from trenza_audio.hearing.translate import MAX_CHUNK_BYTES, invalid
 
-FILE_TOO_LARGE = "FILE_TOO_LARGE"
-"""The reason of uploads beyond the limit."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -40,7 +37,7 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
                 check_size(size_bytes, limit_bytes)
                 await asyncio.to_thread(file.write, chunk)
         if not size_bytes:
-            raise invalid("file", "The file is empty.", INVALID_AUDIO)
+            raise invalid("file", "The file is empty.", Reason.INVALID_AUDIO)
         yield path
     except OSError as error:
         if error.errno not in _FULL:
@@ -55,4 +52,4 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
 def check_size(size_bytes: int, limit_bytes: int) -> None:
     """Raises RpcFault (INVALID_ARGUMENT/FILE_TOO_LARGE) for an upload beyond the limit."""
     if size_bytes > limit_bytes:
-        raise invalid("file", f"The file is larger than {limit_bytes} bytes.", FILE_TOO_LARGE)
+        raise invalid("file", f"The file is larger than {limit_bytes} bytes.", Reason.FILE_TOO_LARGE)
