@@ -1,8 +1,9 @@
 """Makes `.venv` and installs the workspace into it: `python3 tools/install.py run` or `… dev`.
 
 `run` installs the services of the modalities that TRENZA_MODALITIES names, all where it is not set; PyTorch, which takes
-several gigabytes, comes with the images service only. `dev` installs everything. Does nothing, and asks no network, when everything is there already. Uses the standard library only, and nothing that a Python
-which is too old cannot even read: it has to get as far as saying so.
+several gigabytes, comes with the images service only. `dev` installs everything. Does nothing, and asks no network, when
+everything is there already. Uses the standard library only, and nothing that a Python which is too old cannot even read: it has
+to get as far as saying so.
 """
 
 import hashlib
@@ -108,7 +109,8 @@ def install_workspace(packages: "list[str]") -> None:
         require_compiler()
         pip("llama.cpp, which is compiled: about five minutes the first time", "--verbose", LLAMA_CPP)
     editable = [argument for package in packages for argument in ("-e", package)]
-    pip("Trenza and what it needs" + (", PyTorch included" if "services/images" in packages else ""), "--no-build-isolation", *editable)
+    torch = ", PyTorch included" if "services/images" in packages else ""
+    pip("Trenza and what it needs" + torch, "--no-build-isolation", *editable)
 
 
 def has(module: str) -> bool:

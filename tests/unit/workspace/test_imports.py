@@ -108,8 +108,7 @@ def test_tests_import_what_make_test_installs() -> None:
         f"{path.relative_to(REPOSITORY)}: {name}"
         for path in paths
         for name in imports(path.stem, path.read_text())
-        if name.partition(".")[0] not in beside
-        and not _providers(name) & declared
+        if name.partition(".")[0] not in beside and not _providers(name) & declared
     }
     assert sorted(missing) == []
 

@@ -83,9 +83,7 @@ def test_only_the_wanted_modalities_are_installed(
     assert complaint(capsys) == "error: TRENZA_MODALITIES names 'smell'; there are chat, audio, images"
 
 
-def test_the_compiler_is_only_needed_for_what_is_compiled(
-    install: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_compiler_is_only_needed_for_what_is_compiled(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = []
     monkeypatch.setattr(install, "require_compiler", lambda: pytest.fail("nothing is compiled"))
     monkeypatch.setattr(install, "pip", lambda what, *_: installed.append(what))
