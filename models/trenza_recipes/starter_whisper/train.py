@@ -43,7 +43,8 @@ STAGES = (
     Stage(4_500, 16, Course(single_words=0.7, other_voices=0.0, spoiled=0.0, no_speech=0.02)),
     Stage(16_000, 24, Course(single_words=0.12, other_voices=0.1, spoiled=0.08, no_speech=0.05)),
     Stage(32_000, 32, Course(0.1, 0.3, 0.25, no_speech=0.06, several=0.08, prompted=0.04)),
-    Stage(10_000_000, 32, Course(0.08, 0.3, 0.25, no_speech=0.09, several=0.1, long=0.01, prompted=0.04)),
+    Stage(56_000, 32, Course(0.08, 0.3, 0.25, no_speech=0.09, several=0.1, long=0.01, prompted=0.04)),
+    Stage(10_000_000, 32, Course(0.06, 0.45, 0.35, no_speech=0.08, several=0.1, long=0.01, prompted=0.04)),
 )
 
 
@@ -57,8 +58,8 @@ def course_at(seen: int) -> tuple[Course, int]:
 class Settings:
     """How long and how fast to learn: the rate rises over `rising`, stays, and falls to zero from `falling` to `samples`."""
 
-    samples: int = 64_000
-    falling: int = 34_000
+    samples: int = 68_500
+    falling: int = 16_000
     rising: int = 1_500
     matrix_rate: float = 0.012
     other_rate: float = 1.5e-3
