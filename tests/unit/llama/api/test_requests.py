@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from trenza.chat.v1 import chat_pb2 as pb
-from trenza_chat import translate
 from trenza_llama import engine as llama
+from trenza_llama.api import requests
+from trenza_llama.api.answers import Answer
 from trenza_runtime.errors import RpcFault
 
 TIMINGS = llama.Timings(0.5, 1.0, 2.0)
@@ -19,7 +20,7 @@ def request(**fields: Any) -> pb.ChatRequest:
 
 
 def test_a_conversation_becomes_a_prompt() -> None:
-    (made,) = translate.chat_choices(
+    (made,) = requests.chat_choices(
         pb.ChatRequest(
             messages=[
                 pb.Message(role=pb.ROLE_SYSTEM, content=[pb.ContentPart(text="Be brief.")]),
@@ -36,24 +37,24 @@ def test_a_conversation_becomes_a_prompt() -> None:
 
 
 def test_text_parts_are_joined() -> None:
-    (made,) = translate.chat_choices(request(), {})
+    (made,) = requests.chat_choices(request(), {})
     assert isinstance(made.prompt, llama.ChatPrompt)
     assert made.prompt.messages[0].content == "Hello"
 
 
 def test_sampling_comes_from_request_then_model_then_server() -> None:
     options = pb.GenerationOptions(temperature=0.25, top_p=0)
-    (made,) = translate.chat_choices(request(options=options), {"temperature": 1.5, "top_k": 7, "colour": "red"})
+    (made,) = requests.chat_choices(request(options=options), {"temperature": 1.5, "top_k": 7, "colour": "red"})
     assert made.sampling.temperature == 0.25
     assert made.sampling.top_k == 7
-    assert made.sampling.min_p == pytest.approx(translate.SERVER_DEFAULTS.min_p)
+    assert made.sampling.min_p == pytest.approx(requests.SERVER_DEFAULTS.min_p)
     assert 0 < made.sampling.top_p < 0.001
 
 
 def test_choices_differ_in_their_seeds_only() -> None:
-    made = translate.chat_choices(request(options=pb.GenerationOptions(choices=3, seed=41)), {})
+    made = requests.chat_choices(request(options=pb.GenerationOptions(choices=3, seed=41)), {})
     assert [one.sampling.seed for one in made] == [41, 42, 43]
-    again = translate.chat_choices(request(options=pb.GenerationOptions(choices=3)), {})
+    again = requests.chat_choices(request(options=pb.GenerationOptions(choices=3)), {})
     assert len({one.sampling.seed for one in again}) == 3
 
 
@@ -80,14 +81,14 @@ def test_choices_differ_in_their_seeds_only() -> None:
 )
 def test_what_cannot_be_honoured_is_named(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(RpcFault) as caught:
-        translate.chat_choices(request(**fields), {})
+        requests.chat_choices(request(**fields), {})
     assert caught.value.details == {"param": param}
     assert caught.value.code.name == "INVALID_ARGUMENT"
 
 
 def test_tools_that_are_not_to_be_called_do_no_harm() -> None:
     tools = [pb.Tool(name="f")]
-    assert translate.chat_choices(request(tools=tools, tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_NONE)), {})
+    assert requests.chat_choices(request(tools=tools, tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_NONE)), {})
 
 
 @pytest.mark.parametrize(
@@ -101,22 +102,22 @@ def test_tools_that_are_not_to_be_called_do_no_harm() -> None:
     ],
 )
 def test_response_formats_become_grammars(response_format: pb.ResponseFormat, grammar: llama.Grammar | None) -> None:
-    (made,) = translate.chat_choices(request(response_format=response_format), {})
+    (made,) = requests.chat_choices(request(response_format=response_format), {})
     assert made.grammar == grammar
 
 
 def test_a_text_or_tokens_to_continue() -> None:
-    (text,) = translate.complete_choices(pb.CompleteRequest(text="Once", echo=True), {})
+    (text,) = requests.complete_choices(pb.CompleteRequest(text="Once", echo=True), {})
     assert text.prompt == llama.TextPrompt("Once")
     assert text.echo
-    (tokens,) = translate.complete_choices(pb.CompleteRequest(tokens=pb.TokenIds(ids=[3, 4])), {})
+    (tokens,) = requests.complete_choices(pb.CompleteRequest(tokens=pb.TokenIds(ids=[3, 4])), {})
     assert tokens.prompt == llama.TokenPrompt((3, 4))
     with pytest.raises(RpcFault):
-        translate.complete_choices(pb.CompleteRequest(text="x", suffix="y"), {})
+        requests.complete_choices(pb.CompleteRequest(text="x", suffix="y"), {})
 
 
 def test_events_become_messages_and_usage_counts_the_prompt_once() -> None:
-    answer = translate.Answer("fp_1")
+    answer = Answer("fp_1")
     assert answer.chat_response([(0, llama.Started(9, 4)), (1, llama.Started(9, 9))]) is None
     logprob = llama.TokenLogprob(5, -0.5, b"\xc3", (llama.TokenAlternative(6, -1.0, b"a"),))
     first = answer.chat_response([(0, llama.Delta("Hi", 2, (logprob,)))])

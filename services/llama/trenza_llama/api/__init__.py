@@ -1,0 +1,1 @@
+"""What the services that converse have in common between their API and the engine: conversations in, answers out."""
