@@ -34,6 +34,9 @@ SENTENCES = {
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the client says so of translations
+
+
 @pytest.fixture(scope="module")
 def client(full_mesh: Mesh) -> openai.OpenAI:
     return client_of(full_mesh)
