@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -11,6 +13,9 @@ MAX_STOPS = 16
 MAX_STOP_CHARS = 512
 MAX_TOP_LOGPROBS = 64
 MAX_LOGIT_BIASES = 1024
+MAX_PICTURE_SIDE = 16_384
+MAX_PICTURES = 256
+"""How many pictures one conversation may have."""
 
 KvType: TypeAlias = Literal["f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 FinishReason: TypeAlias = Literal["stop", "length"]
@@ -31,7 +36,11 @@ class LlamaSpec:
     small for every slot to advance in every step. `gpu_layers` -1 means all; it is ignored where llama.cpp was built
     without a GPU backend. `flash_attention` None lets llama.cpp decide, `threads` None leaves one core to other
     processes. `swa_full` keeps the whole context of models with sliding-window attention, which their prefix reuse
-    needs. Requests beyond `slots` wait, at most `max_waiting` of them. Raises ValueError for values that cannot work.
+    needs. Requests beyond `slots` wait, at most `max_waiting` of them.
+
+    `projector_path` is the file by which the model sees pictures (llama.cpp's mmproj); without it the model reads text
+    only. What the projector made of a picture is kept for the next request with it, the least recently used going first
+    when all of them together exceed `picture_cache_bytes`. Raises ValueError for values that cannot work.
     """
 
     model_path: str
@@ -47,6 +56,8 @@ class LlamaSpec:
     swa_full: bool = True
     chat_template: str | None = None
     max_waiting: int = 256
+    projector_path: str | None = None
+    picture_cache_bytes: int = 256 * 2**20
 
     def __post_init__(self) -> None:
         _require(1 <= self.slots <= 256, "slots must be between 1 and 256")
@@ -55,6 +66,7 @@ class LlamaSpec:
         _require(self.prefill_tokens >= 1, "prefill_tokens must be at least 1")
         _require(self.threads is None or self.threads >= 1, "threads must be at least 1")
         _require(self.max_waiting >= 0, "max_waiting must not be negative")
+        _require(self.picture_cache_bytes >= 0, "picture_cache_bytes must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +111,44 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture to look at: `width` times `height` pixels as RGB, 8 bits each, row by row, upright.
+
+    Equal keys are the same picture; `key_of` makes them. Raises ValueError where the pixels do not fit the size, or
+    the size is beyond what the engine looks at.
+    """
+
+    width: int
+    height: int
+    pixels: bytes = field(repr=False)
+    key: str
+
+    def __post_init__(self) -> None:
+        _require(self.width >= 1 and self.height >= 1, "a picture has at least one pixel")
+        _require(
+            max(self.width, self.height) <= MAX_PICTURE_SIDE,
+            f"a picture has sides of at most {MAX_PICTURE_SIDE} pixels",
+        )
+        _require(len(self.pixels) == 3 * self.width * self.height, "a picture has 3 bytes for each of its pixels")
+        _require(re.fullmatch("[0-9a-f]{64}", self.key) is not None, "a picture's key is a SHA-256 in hexadecimal")
+
+    @staticmethod
+    def key_of(width: int, height: int, pixels: bytes) -> str:
+        """The SHA-256, in hexadecimal, of a picture's size and pixels."""
+        return hashlib.sha256(b"%dx%d:" % (width, height) + pixels).hexdigest()
+
+    @classmethod
+    def of(cls, width: int, height: int, pixels: bytes) -> Picture:
+        """A picture with its key. Raises ValueError as the class does."""
+        return cls(width, height, pixels, cls.key_of(width, height, pixels))
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One message of a conversation, in OpenAI's terms."""
+    """One message of a conversation, in OpenAI's terms; the texts and pictures of `content` in their order."""
 
     role: str
-    content: str | None = None
+    content: str | tuple[str | Picture, ...] | None = None
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
@@ -111,7 +156,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """A conversation that the model's chat template turns into text.
+    """A conversation that the model's chat template turns into text, with its pictures where the template puts them.
 
     `tools_json` is OpenAI's list of tools; `template_arguments` are further variables for the template
     (`{"enable_thinking": False}`). Without `add_generation_prompt` no answer is opened after the last message.
@@ -247,11 +292,23 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoding:
+    """The request's pictures are being looked at: `done` of the `total` that have to be; comes before `Started`."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
-    """The request has a slot; `cached_tokens` of its prompt did not have to be computed."""
+    """The request has a slot; `cached_tokens` of its prompt did not have to be computed.
+
+    `image_tokens` of the `prompt_tokens` are pictures.
+    """
 
     prompt_tokens: int
     cached_tokens: int
+    image_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +349,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """How many tokens the prompt has."""
+    """How many tokens the prompt has; `image_tokens` of them are pictures."""
 
     prompt_tokens: int
+    image_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
