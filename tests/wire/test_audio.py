@@ -16,7 +16,7 @@ from mesh import Mesh, Process, eventually
 from trenza.audio.v1 import audio_pb2, audio_pb2_grpc
 from trenza.common.v1 import common_pb2, common_pb2_grpc
 from trenza_runtime.rpc.channel import open_channel
-from wire_calls import address_of, context, fault_of, messages_of
+from wire.wire_calls import address_of, context, fault_of, messages_of
 
 NAME = "trenza.audio.v1.AudioService"
 HEARER, VOICE = "starter-whisper", "starter-voice"
@@ -73,7 +73,7 @@ async def hears(sound: bytes, **fields: Any) -> AsyncIterator[audio_pb2.Transcri
 
 async def first_segment(call: Any) -> None:
     """Waits until something has been understood."""
-    while (message := await call.read()) is not grpc.aio.EOF:
+    async for message in call:
         if message.WhichOneof("event") == "segment":
             return
     raise AssertionError("there was no segment")

@@ -17,7 +17,7 @@ from PIL import Image
 from trenza.common.v1 import common_pb2, common_pb2_grpc
 from trenza.images.v1 import images_pb2, images_pb2_grpc
 from trenza_runtime.rpc.channel import open_channel
-from wire_calls import address_of, context, fault_of, messages_of
+from wire.wire_calls import address_of, context, fault_of, messages_of
 
 NAME = "trenza.images.v1.ImagesService"
 MODEL = "starter-draw"
@@ -94,11 +94,10 @@ def edits(prompt: str = "a red circle", **options: Any) -> images_pb2.EditConfig
 
 async def first_step(call: Any) -> None:
     """Waits until the drawing has begun."""
-    while True:
-        message = await call.read()
-        assert message is not grpc.aio.EOF
+    async for message in call:
         if message.event.progress.step:
             return
+    raise AssertionError("nothing was drawn")
 
 
 async def test_happy(stub: images_pb2_grpc.ImagesServiceAsyncStub) -> None:
@@ -152,14 +151,14 @@ async def test_cancelled(stub: images_pb2_grpc.ImagesServiceAsyncStub) -> None:
 
 
 async def test_deadline(stub: images_pb2_grpc.ImagesServiceAsyncStub) -> None:
-    fault = await fault_of(stub.Generate(draws(model="slow", steps=500), timeout=2))
+    fault = await fault_of(stub.Generate(draws(model="slow", steps=200), timeout=2))
     assert fault.code == grpc.StatusCode.DEADLINE_EXCEEDED
     await asyncio.wait_for(messages_of(stub.Generate(draws(model="slow", steps=1))), 60)
 
 
 async def test_full(stub: images_pb2_grpc.ImagesServiceAsyncStub) -> None:
     """Two slots, one waits, the fourth is refused and told when to come back."""
-    running = [stub.Generate(draws(model="slow", steps=500)) for _ in range(2)]
+    running = [stub.Generate(draws(model="slow", steps=200)) for _ in range(2)]
     for call in running:
         await first_step(call)
     waiting = asyncio.create_task(messages_of(stub.Generate(draws(model="slow", steps=1))))
@@ -185,7 +184,7 @@ async def test_draining(stub: images_pb2_grpc.ImagesServiceAsyncStub, replica: P
 
 
 async def test_killed(stub: images_pb2_grpc.ImagesServiceAsyncStub, replica: Process) -> None:
-    call = stub.Generate(draws(model="slow", steps=500))
+    call = stub.Generate(draws(model="slow", steps=200))
     await first_step(call)
     workers = [*replica.workers("slow"), *replica.workers(MODEL)]
     assert workers
