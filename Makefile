@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN ?= .venv/bin
 PROTO_DIR ?= protos
+BENCH ?= chat_concurrency images_concurrency audio_hearing audio_speaking
 
 # Writes the stubs of the contract in PROTO_DIR into build/stubs.
 GENERATE = rm -rf build/stubs && mkdir -p build/stubs && $(BIN)/python -m grpc_tools.protoc -I $(PROTO_DIR) \
@@ -32,8 +33,8 @@ proto: install-dev ## generate the gRPC stubs from protos/
 	$(GENERATE)
 	@find protos/trenza -name '*_pb2*.py*' -type f -delete && cp -R build/stubs/trenza protos/
 
-bench: install-dev ## measure chat throughput; MODEL=… for another GGUF
-	$(BIN)/python bench/chat_concurrency.py $(if $(MODEL),--model "$(MODEL)")
+bench: install-dev ## measure every service against its peers; BENCH=… for one of bench/, ARGS=… for its options
+	@for name in $(BENCH); do $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 fmt: install-dev ## format the code
 	$(BIN)/ruff format .

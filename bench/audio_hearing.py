@@ -14,26 +14,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
+from serving import one_model, running_service
 from trenza.audio.v1 import audio_pb2 as pb
 from trenza.audio.v1 import audio_pb2_grpc
 from trenza.common.v1 import common_pb2
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests" / "unit" / "audio"))
+
 
 SHAPES = {
     "tiny": {"width": 384, "layers": 4, "heads": 6},
@@ -42,7 +41,6 @@ SHAPES = {
 }
 VOCABULARY = 51_865
 CHUNK_BYTES = 2**20
-START_LIMIT_S = 300.0
 CALL_LIMIT_S = 1800.0
 Speeds = dict[int, float]
 """Seconds of sound per second, by the number of concurrent requests."""
@@ -85,7 +83,9 @@ def compare(folder: Path, model: Path, arguments: argparse.Namespace) -> None:
         recording = folder / f"recording-{number}.wav"
         recordings.append(sounds.write_wav(recording, sounds.tones(arguments.seconds, number)))
     columns = {"locked": measure_locked(model, recordings, arguments)}
-    with running_service(folder, model, arguments) as address:
+    root = one_model(folder / "models", "audio", "whisper", {"model": model})
+    shape = {"slots": max(arguments.concurrency), "batch": arguments.batch, "threads": arguments.threads}
+    with running_service("audio", root, **shape) as address:
         columns["service"] = asyncio.run(measure_service(address, recordings, arguments))
     if arguments.speaches:
         columns["speaches"] = asyncio.run(measure_speaches(recordings, arguments))
@@ -122,44 +122,6 @@ def measure_locked(model: Path, recordings: list[Path], arguments: argparse.Name
 
     one_round(1)
     return {c: statistics.median(one_round(c) for _ in range(arguments.rounds)) for c in arguments.concurrency}
-
-
-@contextlib.contextmanager
-def running_service(folder: Path, model: Path, arguments: argparse.Namespace) -> Iterator[str]:
-    """The audio service with just this model, under the name `bench`; gives its address."""
-    place = folder / "models" / "bench"
-    place.mkdir(parents=True)
-    (place / "model").symlink_to(model)
-    (place / "model.toml").write_text(
-        'name = "bench"\nmodality = "audio"\nengine = "whisper"\n[files]\nmodel = "model"\n'
-    )
-    ready = folder / "ready"
-    environment = {
-        **os.environ,
-        "TRENZA_READY_FILE": str(ready),
-        "TRENZA_LOG_LEVEL": "warning",
-        "TRENZA_AUDIO_MODELS_ROOT": str(place.parent),
-        "TRENZA_AUDIO_METRICS_PORT": "-1",
-        "TRENZA_AUDIO_SLOTS": str(max(arguments.concurrency)),
-        "TRENZA_AUDIO_BATCH": str(arguments.batch),
-        "TRENZA_AUDIO_THREADS": str(arguments.threads),
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "trenza_audio"], env=environment, stdout=log, stderr=log)
-        try:
-            yield f"127.0.0.1:{_port(process, ready, folder / 'log')}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _port(process: subprocess.Popen[bytes], ready: Path, log: Path) -> int:
-    end = time.monotonic() + START_LIMIT_S
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() > end:
-            sys.exit(f"the audio service did not start:\n{log.read_text()}")
-        time.sleep(0.1)
-    return int(json.loads(ready.read_text())["grpc_port"])
 
 
 async def measure_service(address: str, recordings: list[Path], arguments: argparse.Namespace) -> Speeds:

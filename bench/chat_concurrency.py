@@ -5,8 +5,8 @@ case: it is called in this process, without any HTTP, and always from the same t
 frameworks have it, costs it a factor of two and more, since each thread brings OpenMP threads of its own that spin). The mesh is
 measured from outside, through HTTP and SSE, gateway and scheduler included. Only the ratios matter.
 
-    make bench                                # starter-chat, then a random model of 47 million parameters
-    make bench MODEL=/path/to/model.gguf      # any other
+    python bench/chat_concurrency.py                               # starter-chat, then a random model of 47 million parameters
+    python bench/chat_concurrency.py --model /path/to/model.gguf   # any other
 """
 
 from __future__ import annotations

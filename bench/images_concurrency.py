@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import io
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+from serving import one_model, running_service
 from trenza.common.v1 import common_pb2
 from trenza.images.v1 import images_pb2 as pb
 from trenza.images.v1 import images_pb2_grpc
@@ -34,9 +31,9 @@ from trenza.images.v1 import images_pb2_grpc
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
+
 CONCURRENCY = (1, 4, 8)
 PROMPT = "a red circle above a blue square"
-START_LIMIT_S = 300.0
 CALL_LIMIT_S = 600.0
 
 
@@ -67,7 +64,8 @@ def random_model(folder: Path, side: int) -> Path:
 def compare(folder: Path, model: Path, arguments: argparse.Namespace) -> None:
     """Measures both sides with one model and prints a table."""
     locked = measure_locked(model, arguments)
-    with running_service(folder, model, arguments.threads) as address:
+    root = one_model(folder / "models", "images", "diffusers", {"pipeline": model})
+    with running_service("images", root, slots=max(CONCURRENCY), threads=arguments.threads) as address:
         ours = asyncio.run(measure_service(address, arguments))
     print(f"\n{model.name}, {arguments.steps} steps, median of {arguments.rounds} rounds, {arguments.threads} threads")
     print(f"{'concurrent':>10} {'locked, /min':>13} {'service, /min':>14} {'ratio':>6}")
@@ -107,43 +105,6 @@ def measure_locked(model: Path, arguments: argparse.Namespace) -> dict[int, floa
 
     one_round(1)
     return {c: statistics.median(one_round(c) for _ in range(arguments.rounds)) for c in CONCURRENCY}
-
-
-@contextlib.contextmanager
-def running_service(folder: Path, model: Path, threads: int) -> Iterator[str]:
-    """The images service with just this model, under the name `bench`; gives its address."""
-    place = folder / "models" / "bench"
-    place.mkdir(parents=True)
-    (place / "pipeline").symlink_to(model)
-    (place / "model.toml").write_text(
-        'name = "bench"\nmodality = "images"\nengine = "diffusers"\n[files]\npipeline = "pipeline"\n'
-    )
-    ready = folder / "ready"
-    environment = {
-        **os.environ,
-        "TRENZA_READY_FILE": str(ready),
-        "TRENZA_LOG_LEVEL": "warning",
-        "TRENZA_IMAGES_MODELS_ROOT": str(place.parent),
-        "TRENZA_IMAGES_METRICS_PORT": "-1",
-        "TRENZA_IMAGES_SLOTS": str(max(CONCURRENCY)),
-        "TRENZA_IMAGES_THREADS": str(threads),
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "trenza_images"], env=environment, stdout=log, stderr=log)
-        try:
-            yield f"127.0.0.1:{_port(process, ready, folder / 'log')}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _port(process: subprocess.Popen[bytes], ready: Path, log: Path) -> int:
-    end = time.monotonic() + START_LIMIT_S
-    while not ready.exists():
-        if process.poll() is not None or time.monotonic() > end:
-            sys.exit(f"the images service did not start:\n{log.read_text()}")
-        time.sleep(0.1)
-    return int(json.loads(ready.read_text())["grpc_port"])
 
 
 async def measure_service(address: str, arguments: argparse.Namespace) -> dict[int, float]:
