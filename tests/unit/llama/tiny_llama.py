@@ -43,14 +43,16 @@ def write_model(
     pre_tokenizer: str = "gpt-2",
     architecture: str = "llama",
     spoil: bool = False,
+    more_controls: tuple[str, ...] = (),
 ) -> Path:
     """Writes a model with random weights; `spoil` makes its output not-a-number.
 
-    Besides `llama` the architectures are `gemma3`, whose attention looks back over 16 tokens only, and `mamba`, which has
-    no attention but one state for each slot.
+    Besides `llama` the architectures are `gemma3`, whose attention looks back over 16 tokens only, `qwen2vl`, whose
+    positions have several dimensions, and `mamba`, which has no attention but one state for each slot.
     """
-    tokens = [*byte_characters(), *WORDS, *(f"zz{number}" for number in range(extra_tokens)), *CONTROL]
-    normal = len(tokens) - len(CONTROL)
+    words = [*byte_characters(), *WORDS, *(f"zz{number}" for number in range(extra_tokens))]
+    normal = len(words)
+    tokens = [*words, *CONTROL, *more_controls]
     writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name(f"tiny random {architecture}")
     writer.add_context_length(context_length)
@@ -63,6 +65,8 @@ def write_model(
     writer.add_rope_dimension_count(width // heads)
     if architecture == "gemma3":
         writer.add_sliding_window(16)
+    if architecture == "qwen2vl":
+        writer.add_rope_dimension_sections([width // heads // 2 - 6, 3, 3, 0])
     if architecture == "mamba":
         writer.add_ssm_conv_kernel(4)
         writer.add_ssm_inner_size(2 * width)
@@ -70,7 +74,7 @@ def write_model(
         writer.add_ssm_time_step_rank(4)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    _add_vocabulary(writer, tokens, pre_tokenizer, add_bos)
+    _add_vocabulary(writer, tokens, normal, pre_tokenizer, add_bos)
     if template is not None:
         writer.add_chat_template(template)
     random = np.random.default_rng(seed)
@@ -86,11 +90,7 @@ def write_model(
             _add_mamba_layer(writer, random, layer, width)
         else:
             _add_layer(writer, random, layer, width)
-        if architecture == "gemma3":
-            for name, size in (("post_attention_norm", width), ("post_ffw_norm", width)):
-                writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(size, dtype=np.float32))
-            for name in ("attn_q_norm", "attn_k_norm"):
-                writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width // heads, dtype=np.float32))
+            _add_particular_tensors(writer, architecture, layer, width, width // heads)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -98,12 +98,11 @@ def write_model(
     return path
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, tokens: list[str], pre_tokenizer: str, add_bos: bool) -> None:
-    normal = len(tokens) - len(CONTROL)
+def _add_vocabulary(writer: gguf.GGUFWriter, tokens: list[str], normal: int, pre_tokenizer: str, add_bos: bool) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.NORMAL] * normal + [gguf.TokenType.CONTROL] * len(CONTROL))
+    writer.add_token_types([gguf.TokenType.NORMAL] * normal + [gguf.TokenType.CONTROL] * (len(tokens) - normal))
     writer.add_token_merges(list(MERGES))
     writer.add_bos_token_id(normal)
     writer.add_eos_token_id(normal + 2)
@@ -118,6 +117,18 @@ def _add_layer(writer: gguf.GGUFWriter, random: np.random.Generator, layer: int,
     writer.add_tensor(f"blk.{layer}.ffn_gate.weight", _random(random, 2 * width, width, 1 / width**0.5))
     writer.add_tensor(f"blk.{layer}.ffn_up.weight", _random(random, 2 * width, width, 1 / width**0.5))
     writer.add_tensor(f"blk.{layer}.ffn_down.weight", _random(random, width, 2 * width, 1 / width**0.5))
+
+
+def _add_particular_tensors(writer: gguf.GGUFWriter, architecture: str, layer: int, width: int, head: int) -> None:
+    """What an architecture's layers have beyond those of `llama`."""
+    if architecture == "qwen2vl":
+        for name in ("attn_q", "attn_k", "attn_v"):
+            writer.add_tensor(f"blk.{layer}.{name}.bias", np.zeros(width, dtype=np.float32))
+    if architecture == "gemma3":
+        for name in ("post_attention_norm", "post_ffw_norm"):
+            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width, dtype=np.float32))
+        for name in ("attn_q_norm", "attn_k_norm"):
+            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(head, dtype=np.float32))
 
 
 def _add_mamba_layer(writer: gguf.GGUFWriter, random: np.random.Generator, layer: int, width: int) -> None:
