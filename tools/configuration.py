@@ -12,6 +12,7 @@ from trenza_chat.settings import ChatSettings
 from trenza_gateway.settings import Settings as GatewaySettings
 from trenza_images.settings import ImagesSettings
 from trenza_scheduler.settings import SchedulerSettings
+from trenza_vision.settings import VisionSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 COMPONENTS: tuple[tuple[str, type[BaseSettings]], ...] = (
@@ -20,6 +21,7 @@ COMPONENTS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Chat", ChatSettings),
     ("Audio", AudioSettings),
     ("Images", ImagesSettings),
+    ("Vision", VisionSettings),
 )
 HEAD = """# Configuration
 
@@ -38,8 +40,8 @@ the variable. This page is made from the code by `python tools/configuration.py`
 
 | Variable | Default | Meaning |
 |---|---|---|
-| `TRENZA_MODALITIES` | all: `chat,audio,images` | Which model services to install and start, separated by commas. |
-| `TRENZA_CHAT_REPLICAS`, `TRENZA_AUDIO_REPLICAS`, `TRENZA_IMAGES_REPLICAS` | `1` | How many replicas of each to start. |
+| `TRENZA_MODALITIES` | `chat,audio,images` | Which model services to install and start, of these and `vision`, by commas. |
+| `TRENZA_<MODALITY>_REPLICAS` | `1` | How many replicas of each to start: `TRENZA_CHAT_REPLICAS` and so on. |
 
 It passes the variables below on to the processes; replicas get names and ports of their own.
 """

@@ -26,6 +26,7 @@ SERVICES = {
     "chat": ("services/llama", "services/chat"),
     "audio": ("services/audio",),
     "images": ("services/images",),
+    "vision": ("services/llama", "services/pictures", "services/vision"),
 }
 RECIPES = "models"  # tests use its questions; training needs more than what is installed here
 OLDEST_PYTHON = (3, 11)
@@ -66,7 +67,7 @@ def chosen_packages(level: str) -> "list[str]":
     if unknown:
         fail(f"TRENZA_MODALITIES names {unknown[0]!r}; there are {', '.join(SERVICES)}")
     services = [package for name in SERVICES if name in modalities for package in SERVICES[name]]
-    return [*BASE[:2], *services, *BASE[2:]]
+    return [*BASE[:2], *dict.fromkeys(services), *BASE[2:]]
 
 
 def fingerprint(level: str, packages: "list[str]") -> str:

@@ -26,10 +26,13 @@ KINDS = {
     "chat": Kind("trenza_chat", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
     "audio": Kind("trenza_audio", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
     "images": Kind("trenza_images", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
+    "vision": Kind("trenza_vision", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
     "gateway": Kind("trenza_gateway", {"HTTP_PORT": 8080, "GRPC_PORT": 9090}),
 }
-MODALITIES = ("chat", "audio", "images")
+MODALITIES = ("chat", "audio", "images", "vision")
 """The kinds that serve models."""
+UNASKED = ("chat", "audio", "images")
+"""Those that start where nobody says which: there are starter models for them."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _component(
 
 
 def _modalities(environ: Mapping[str, str], installed: Collection[str]) -> list[str]:
-    wanted = environ.get("TRENZA_MODALITIES", ",".join(installed))
+    wanted = environ.get("TRENZA_MODALITIES", ",".join(name for name in installed if name in UNASKED))
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     unknown = [name for name in names if name not in installed]
     if unknown:

@@ -34,6 +34,8 @@ _BURIAL_S = 5.0
 _CODES: Mapping[str, grpc.StatusCode] = {
     Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.UNSUPPORTED: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.PICTURE_INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.PICTURES_UNSUPPORTED: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.CONTEXT_LENGTH_EXCEEDED: grpc.StatusCode.INVALID_ARGUMENT,
     # No fault of the replica's, which serves smaller requests as before: nobody is to shun it for that.
     Reason.OUT_OF_MEMORY: grpc.StatusCode.FAILED_PRECONDITION,

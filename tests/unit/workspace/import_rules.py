@@ -17,7 +17,7 @@ def words(text: str) -> frozenset[str]:
 
 FOLDERS = (
     *("protos", "client", "runtime", "scheduler", "gateway", "local", "models"),
-    *("services/llama", "services/chat", "services/audio", "services/images"),
+    *("services/llama", "services/pictures", "services/chat", "services/audio", "services/images", "services/vision"),
 )
 """Every package of the workspace."""
 
@@ -31,6 +31,8 @@ ALLOWED = {
     "trenza_chat": ("trenza", "trenza_runtime", "trenza_llama"),
     "trenza_audio": ("trenza", "trenza_runtime"),
     "trenza_images": ("trenza", "trenza_runtime"),
+    "trenza_pictures": (),
+    "trenza_vision": ("trenza", "trenza_runtime", "trenza_llama", "trenza_pictures"),
     "trenza_local": ("trenza", "trenza_runtime"),
     "trenza_recipes": (),
 }
@@ -46,7 +48,7 @@ PURE_NAMES = frozenset({"random.Random"})
 """Names that a core may take from elsewhere: a generator is passed in, so its type is needed."""
 
 HEAVY = words("""
-    accelerate bark ctranslate2 diffusers faster_whisper llama_cpp onnxruntime soundfile torch torchaudio torchvision
+    accelerate bark bitsandbytes ctranslate2 diffusers faster_whisper llama_cpp onnxruntime soundfile torch torchaudio torchvision
     transformers vllm
 """)
 """Libraries that only `engines` folders may import."""

@@ -80,7 +80,7 @@ def test_only_the_wanted_modalities_are_installed(
     monkeypatch.setenv("TRENZA_MODALITIES", "smell")
     with pytest.raises(SystemExit, match="1"):
         install.chosen_packages("run")
-    assert complaint(capsys) == "error: TRENZA_MODALITIES names 'smell'; there are chat, audio, images"
+    assert complaint(capsys) == "error: TRENZA_MODALITIES names 'smell'; there are chat, audio, images, vision"
 
 
 def test_the_compiler_is_only_needed_for_what_is_compiled(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

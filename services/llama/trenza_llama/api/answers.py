@@ -18,6 +18,7 @@ class Answer:
     def __init__(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint
         self._finished: list[llama.Finished] = []
+        self._image_tokens = 0
 
     def chat_response(self, events: Iterable[tuple[int, object]]) -> pb.ChatResponse | None:
         """The next message of a conversation's answer; None where the events have nothing to tell the client."""
@@ -49,6 +50,7 @@ class Answer:
             prompt_tokens=max((f.prompt_tokens for f in self._finished), default=0),
             cached_tokens=min((f.cached_tokens for f in self._finished), default=0),
             completion_tokens=sum(f.completion_tokens for f in self._finished),
+            image_tokens=self._image_tokens,
         )
 
     def timings(self, queue_s: float) -> common_pb2.Timings:
@@ -66,6 +68,9 @@ class Answer:
 
     def _chat_delta(self, choice: int, event: object) -> pb.ChatDelta | None:
         match event:
+            case llama.Started():
+                self._image_tokens = event.image_tokens
+                return None
             case llama.Delta():
                 return pb.ChatDelta(
                     choice=choice,

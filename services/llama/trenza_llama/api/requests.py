@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -36,16 +36,19 @@ def invalid(param: str, message: str, reason: str = Reason.INVALID_ARGUMENT) -> 
     return RpcFault(StatusCode.INVALID_ARGUMENT, reason, message, {"param": param})
 
 
-def chat_choices(request: pb.ChatRequest, defaults: Mapping[str, object]) -> Choices:
+def chat_choices(
+    request: pb.ChatRequest, defaults: Mapping[str, object], pictures: Sequence[llama.Picture] | None = None
+) -> Choices:
     """Engine requests for a conversation. `defaults` are the sampling defaults of the model's manifest.
 
+    `pictures` are those of the conversation's image parts, one for each in their order; None says that the model reads text only.
     Raises `RpcFault` INVALID_ARGUMENT naming the field that cannot be honoured.
     """
     if not request.messages:
         raise invalid("messages", "At least one message is needed.")
     if request.tools and request.tool_choice.mode != pb.TOOL_CHOICE_MODE_NONE:
         raise invalid("tools", "This service does not call tools.", Reason.UNSUPPORTED)
-    return _choices(_prompt(request.messages), request.options, request.response_format, defaults)
+    return _choices(_prompt(request.messages, pictures), request.options, request.response_format, defaults)
 
 
 def complete_choices(request: pb.CompleteRequest, defaults: Mapping[str, object]) -> Choices:
@@ -60,32 +63,46 @@ def complete_choices(request: pb.CompleteRequest, defaults: Mapping[str, object]
     return _choices(prompt, request.options, request.response_format, defaults, echo=request.echo)
 
 
-def count_request(messages: Iterable[pb.Message]) -> llama.CountRequest:
-    """The engine request that counts a conversation's tokens. Raises as `chat_choices` does."""
-    return llama.CountRequest(_prompt(messages))
+def count_request(
+    messages: Iterable[pb.Message], pictures: Sequence[llama.Picture] | None = None
+) -> llama.CountRequest:
+    """The engine request that counts a conversation's tokens; `pictures` as for `chat_choices`, and raises as that does."""
+    return llama.CountRequest(_prompt(messages, pictures))
 
 
-def _prompt(messages: Iterable[pb.Message]) -> llama.ChatPrompt:
-    return llama.ChatPrompt(messages=tuple(_message(message, index) for index, message in enumerate(messages)))
+def _prompt(messages: Iterable[pb.Message], pictures: Sequence[llama.Picture] | None) -> llama.ChatPrompt:
+    shown = None if pictures is None else iter(pictures)
+    return llama.ChatPrompt(messages=tuple(_message(message, index, shown) for index, message in enumerate(messages)))
 
 
-def _message(message: pb.Message, index: int) -> llama.ChatMessage:
+def _message(message: pb.Message, index: int, pictures: Iterator[llama.Picture] | None) -> llama.ChatMessage:
     role = _ROLES.get(message.role)
     if role is None:
         raise invalid(f"messages[{index}].role", "A message needs a role.")
-    texts = []
+    parts: list[str | llama.Picture] = []
     for position, part in enumerate(message.content):
-        if part.WhichOneof("part") != "text":
-            raise invalid(f"messages[{index}].content[{position}]", "This model reads text only.", Reason.UNSUPPORTED)
-        texts.append(part.text)
+        match part.WhichOneof("part"):
+            case "text":
+                parts.append(part.text)
+            case "image" if pictures is not None:
+                parts.append(next(pictures))
+            case _:
+                readable = "text only" if pictures is None else "text and pictures only"
+                param = f"messages[{index}].content[{position}]"
+                raise invalid(param, f"This model reads {readable}.", Reason.UNSUPPORTED)
     calls = tuple(llama.ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls)
     return llama.ChatMessage(
         role=role,
-        content="".join(texts) if texts or not calls else None,  # templates ask whether there is content beside calls
+        content=_content(parts) if parts or not calls else None,  # templates ask whether there is content beside calls
         name=message.name or None,
         tool_calls=calls,
         tool_call_id=message.tool_call_id or None,
     )
+
+
+def _content(parts: Sequence[str | llama.Picture]) -> str | tuple[str | llama.Picture, ...]:
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if len(texts) == len(parts) else tuple(parts)
 
 
 def _choices(

@@ -42,6 +42,24 @@ def test_text_parts_are_joined() -> None:
     assert made.prompt.messages[0].content == "Hello"
 
 
+def test_pictures_stand_where_they_are_shown_for_models_that_see() -> None:
+    red, blue = llama.Picture.of(1, 1, b"\xff\0\0"), llama.Picture.of(1, 1, b"\0\0\xff")
+    image = pb.ContentPart(image=pb.ImagePart(data=b"file"))
+    asked = request(
+        messages=[
+            pb.Message(role=pb.ROLE_USER, content=[pb.ContentPart(text="See"), image, pb.ContentPart(text="!")]),
+            pb.Message(role=pb.ROLE_ASSISTANT, content=[pb.ContentPart(text="A "), pb.ContentPart(text="dot.")]),
+            pb.Message(role=pb.ROLE_USER, content=[image]),
+        ]
+    )
+    (made,) = requests.chat_choices(asked, {}, [red, blue])
+    assert isinstance(made.prompt, llama.ChatPrompt)
+    assert [message.content for message in made.prompt.messages] == [("See", red, "!"), "A dot.", (blue,)]
+    assert requests.count_request(asked.messages, [red, blue]).prompt == made.prompt
+    with pytest.raises(RpcFault):
+        requests.count_request(asked.messages)
+
+
 def test_sampling_comes_from_request_then_model_then_server() -> None:
     options = pb.GenerationOptions(temperature=0.25, top_p=0)
     (made,) = requests.chat_choices(request(options=options), {"temperature": 1.5, "top_k": 7, "colour": "red"})
@@ -136,4 +154,7 @@ def test_events_become_messages_and_usage_counts_the_prompt_once() -> None:
     assert [delta.stop_text for delta in last.deltas] == ["END", ""]
     usage = answer.usage()
     assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (9, 4, 5)
+    assert usage.image_tokens == 0
+    assert answer.chat_response([(0, llama.Started(9, 4, 3)), (0, llama.Encoding(1, 2))]) is None
+    assert answer.usage().image_tokens == 3
     assert answer.timings(0.25).queue_s == pytest.approx(0.75)

@@ -1,0 +1,1 @@
+"""Trenza's vision service: conversations about pictures over gRPC."""

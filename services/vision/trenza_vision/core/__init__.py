@@ -1,0 +1,1 @@
+"""What the vision service decides without looking at anything outside."""
