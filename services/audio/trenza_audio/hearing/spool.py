@@ -20,15 +20,15 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @asynccontextmanager
 async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path | None) -> AsyncIterator[Path]:
-    """Gives the upload as a file, which is gone after the block.
+    """Gives the upload as a file, which is gone after the block, and where there is /proc even if this process is killed.
 
     Raises RpcFault: INVALID_ARGUMENT for an upload that is empty or larger than `limit_bytes`, or a piece that is too
     large; RESOURCE_EXHAUSTED/NO_CAPACITY when the disk is full.
     """
     descriptor, name = await asyncio.to_thread(tempfile.mkstemp, prefix="trenza-audio-", suffix=".upload", dir=folder)
-    path = Path(name)
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
+            path = _nameless(descriptor, name)
             size_bytes = 0
             async for chunk in chunks:
                 if len(chunk) > MAX_CHUNK_BYTES:
@@ -36,9 +36,9 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
                 size_bytes += len(chunk)
                 check_size(size_bytes, limit_bytes)
                 await asyncio.to_thread(file.write, chunk)
-        if not size_bytes:
-            raise invalid("file", "The file is empty.", Reason.INVALID_AUDIO)
-        yield path
+            if not size_bytes:
+                raise invalid("file", "The file is empty.", Reason.INVALID_AUDIO)
+            yield path
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -47,6 +47,15 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _nameless(descriptor: int, name: str) -> Path:
+    """Takes a file's name away, so that nothing has to clean up behind a dead process; returns how others open it."""
+    path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    if not path.exists():
+        return Path(name)
+    os.unlink(name)
+    return path
 
 
 def check_size(size_bytes: int, limit_bytes: int) -> None:
