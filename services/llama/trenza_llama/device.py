@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from trenza_runtime.worker.engine import ModelFacts
 
-from trenza_llama.engine import GenerateRequest, TokenLogprob
+from trenza_llama.engine import GenerateRequest, Picture, TokenLogprob
 
 
 class GrammarError(ValueError):
@@ -27,14 +27,61 @@ class DecodeError(Exception):
     """The device could not compute the batch; what its slots hold is unknown now."""
 
 
+class PictureError(ValueError):
+    """The model cannot look at the picture; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePart:
+    """A part of a picture that is encoded at a time: `count` tokens, which take `positions` positions.
+
+    The tokens of a `whole` part look at one another and have to be computed in one batch.
+    """
+
+    count: int
+    positions: int
+    whole: bool
+
+
+PictureLayout: TypeAlias = tuple[tuple[int, ...] | PicturePart, ...]
+"""What a picture is in a prompt: its parts, and the tokens of text that the model wants around and between them."""
+
+
+class EncodedPart(Protocol):
+    """What the model takes for a part of a picture."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory it takes."""
+
+
+class Projector(Protocol):
+    """The part of a model that sees."""
+
+    def layout(self, picture: Picture) -> PictureLayout:
+        """What the picture will be in a prompt; cheap. Raises PictureError."""
+
+    def encode(self, picture: Picture) -> Generator[EncodedPart, None, None]:
+        """Encodes one part after the other, those of the layout in order; closing it early is fine.
+
+        Raises PictureError, or DecodeError where the fault is not the picture's.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Tokens to append to a slot's memory from `position` on; the last `rows` of them want their logits."""
+    """Tokens to append to a slot's memory from `position` on; the last `rows` of them want their logits.
+
+    Where they stand for a picture, `part` is what the projector made of it, whose tokens from `offset` on they are, and
+    `position` is that of the part's first token.
+    """
 
     slot: int
     position: int
     tokens: Sequence[int]
     rows: int
+    part: EncodedPart | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +155,28 @@ class Device(Protocol):
         """How many rows one batch may ask for."""
 
     @property
+    def whole_tokens(self) -> int:
+        """How many tokens a part of a picture may have that is computed in one batch, alone."""
+
+    @property
     def can_copy(self) -> bool:
         """Whether a part of one slot can be copied to another."""
 
+    @property
+    def projector(self) -> Projector | None:
+        """What sees, None for a model that reads text only."""
+
     def truncate(self, slot: int, length: int) -> int:
-        """Forgets a slot's tokens from position `length` on; returns how many are kept, 0 if it cannot keep a part."""
+        """Forgets what a slot has from position `length` on; returns where it ends now, 0 if it cannot keep a part."""
 
     def copy(self, source: int, target: int, length: int) -> int:
-        """Gives one slot the first `length` tokens of another; returns how many it has now, 0 if it cannot."""
+        """Gives one slot what another has up to position `length`; returns where it ends now, 0 if it cannot."""
 
     def run(self, feeds: Sequence[Feed]) -> list[int]:
-        """Computes a batch; returns each feed's first row (the others follow it). Raises DecodeError."""
+        """Computes a batch of tokens, or one of parts of pictures; returns each feed's first row (the others follow it).
+
+        A part that is `whole` must be alone. Raises DecodeError.
+        """
 
     def sampler(self, request: GenerateRequest, prompt: Sequence[int]) -> Sampler:
         """A sampler for a request. Raises GrammarError."""

@@ -40,7 +40,9 @@ class LlamaSpec:
 
     `projector_path` is the file by which the model sees pictures (llama.cpp's mmproj); without it the model reads text
     only. What the projector made of a picture is kept for the next request with it, the least recently used going first
-    when all of them together exceed `picture_cache_bytes`. Raises ValueError for values that cannot work.
+    when all of them together exceed `picture_cache_bytes`. `picture_max_tokens` bounds the tokens of one picture where
+    the model looks at pictures in their own size; None is what the model was made for. Raises ValueError for values
+    that cannot work.
     """
 
     model_path: str
@@ -58,6 +60,7 @@ class LlamaSpec:
     max_waiting: int = 256
     projector_path: str | None = None
     picture_cache_bytes: int = 256 * 2**20
+    picture_max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         _require(1 <= self.slots <= 256, "slots must be between 1 and 256")
@@ -67,6 +70,10 @@ class LlamaSpec:
         _require(self.threads is None or self.threads >= 1, "threads must be at least 1")
         _require(self.max_waiting >= 0, "max_waiting must not be negative")
         _require(self.picture_cache_bytes >= 0, "picture_cache_bytes must not be negative")
+        _require(
+            self.picture_max_tokens is None or 1 <= self.picture_max_tokens <= 65_536,
+            "picture_max_tokens must be between 1 and 65536",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts
 
 from trenza_llama.core.output import OutputText
+from trenza_llama.core.pictures import PictureRun, position_of, run_at, text_until, whole_pictures
 from trenza_llama.core.plan import Prefill, Share, plan_batch
 from trenza_llama.core.prefix import SlotContent, choose_slot
-from trenza_llama.device import DecodeError, Device, Feed, GrammarError, NoTokenError, Sampler
+from trenza_llama.device import DecodeError, Device, Feed, GrammarError, NoTokenError, PictureError, Sampler
 from trenza_llama.engine import (
     Counted,
     CountRequest,
     Delta,
     Detokenized,
     DetokenizeRequest,
+    Encoding,
     Finished,
     FinishReason,
     GenerateRequest,
+    Picture,
     Request,
     Started,
     TextPrompt,
@@ -30,8 +34,10 @@ from trenza_llama.engine import (
     Tokenized,
     TokenizeRequest,
     TokenLogprob,
+    TokenPrompt,
 )
-from trenza_llama.prompts import PromptEncoder, PromptError
+from trenza_llama.gallery import EncodedPicture, Gallery
+from trenza_llama.prompts import EncodedPrompt, PromptEncoder, PromptError
 
 _logger = logging.getLogger(__name__)
 
@@ -48,14 +54,27 @@ _MAX_FAILED_STEPS = 3
 """After this many failed steps in a row the engine counts as broken."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
-    """A request that has no slot yet."""
+    """A request that has no slot yet; it is ready for one when all its pictures are encoded."""
 
     id: str
     request: GenerateRequest
     submitted_s: float
-    prompt: list[int]
+    prompt: EncodedPrompt
+    missing: dict[str, Picture] = field(default_factory=dict)
+    encoded: dict[str, EncodedPicture] = field(default_factory=dict)
+    to_encode: int | None = None
+
+    def take(self, key: str, picture: EncodedPicture) -> None:
+        """Has one of the missing pictures from now on, and its pixels no more."""
+        del self.missing[key]
+        self.encoded[key] = picture
+
+    def progress(self) -> Emission:
+        """Tells how many of the pictures that were missing at first are encoded."""
+        assert self.to_encode is not None  # it was looked at before
+        return Emission(self.id, Encoding(self.to_encode - len(self.missing), self.to_encode), last=False)
 
 
 @dataclass(slots=True)
@@ -71,9 +90,21 @@ class _Running:
     cached: int
     submitted_s: float
     started_s: float
+    runs: Sequence[PictureRun] = ()
+    shift: int = 0
+    encoded: Mapping[str, EncodedPicture] = field(default_factory=dict)
     first_token_s: float | None = None
     generated: int = 0
     echoed: list[TokenLogprob] = field(default_factory=list)
+
+    def position(self, index: int) -> int:
+        """The position of the token with that index in the slot; that of its part's start for a picture's token."""
+        return position_of(index, self.runs) + self.shift
+
+    def pass_pictures(self) -> None:
+        """Lets go of the pictures once the slot's memory has them all."""
+        self.shift = position_of(len(self.prompt), self.runs) - len(self.prompt)
+        self.runs, self.encoded = (), {}
 
     @property
     def scores_prompt(self) -> bool:
@@ -96,12 +127,20 @@ class _Slot:
         """Whether the next step makes a token of the answer rather than computing the prompt."""
         return self.running is not None and self.running.generated > 0
 
+    @property
+    def run(self) -> PictureRun | None:
+        """The picture's part that comes next, None where text does."""
+        return None if self.running is None else run_at(len(self.tokens), self.running.runs)
+
 
 class BatchingEngine:
     """Implements `trenza_runtime.worker.engine.Engine`: continuous batching with reuse of shared beginnings.
 
     A cancelled or finished request leaves its slot before the next step. Requests beyond the number of slots wait first
-    come first served, at most `max_waiting` of them.
+    come first served, at most `max_waiting` of them. A step encodes one part of a picture at most, so that answers under
+    way wait no longer for it, and gives it up before the next part when nobody wants it any more; meanwhile those who
+    wait behind a request whose pictures are not ready yet may take the slot before it. As many requests as there are
+    slots have their pictures encoded ahead of their turn.
     """
 
     def __init__(
@@ -111,6 +150,7 @@ class BatchingEngine:
         *,
         prefill_tokens: int,
         max_waiting: int,
+        picture_cache_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device = device
@@ -122,12 +162,14 @@ class BatchingEngine:
         self._slots = [_Slot(index) for index in range(device.facts.slots)]
         self._arrived: deque[tuple[str, Request, float]] = deque()
         self._waiting: deque[_Waiting] = deque()
+        self._gallery = Gallery(device.projector, picture_cache_bytes) if device.projector is not None else None
         self._refused: list[str] = []
         self._failed_steps = 0
         self._steps = 0
         self._step_tokens = 0
         self._prompt_tokens = 0
         self._generated_tokens = 0
+        self._pictures = 0
 
     @property
     def facts(self) -> ModelFacts:
@@ -150,6 +192,7 @@ class BatchingEngine:
         for slot in self._slots:
             if slot.running is not None and slot.running.id == request_id:
                 self._leave(slot)
+        self._forget_begun()
 
     @property
     def busy(self) -> bool:
@@ -159,17 +202,14 @@ class BatchingEngine:
     def step(self) -> Sequence[Emission]:
         """Runs one step and returns its events. Raises RuntimeError when the device keeps failing."""
         emissions = self._prepare()
+        emissions += self._look()
         emissions += self._admit()
-        feeds = self._feeds(self._schedule())
-        if not feeds:
-            return emissions
-        try:
-            first_rows = self._device.run(feeds)
-        except DecodeError as error:
-            return emissions + self._give_up(feeds, error)
-        self._count(feeds)
-        for feed, first_row in zip(feeds, first_rows, strict=True):
-            emissions += self._post_process(self._slots[feed.slot], feed, first_row)
+        shares = {share.slot: share.count for share in self._schedule()}
+        # A batch holds text or pictures, never both. What the pictures leave of a slot's share goes to the text behind.
+        for choose in (self._whole_feed, self._part_feeds, self._text_feeds):
+            feeds = choose(shares)
+            if feeds:
+                emissions += self._run(feeds)
         return emissions
 
     def gauges(self) -> Mapping[str, float]:
@@ -183,6 +223,8 @@ class BatchingEngine:
             "prompt_tokens_total": self._prompt_tokens,
             "generated_tokens_total": self._generated_tokens,
             "steps_total": self._steps,
+            "pictures_encoded_total": self._pictures,
+            "picture_cache_bytes": self._gallery.kept_bytes if self._gallery is not None else 0,
         }
 
     def close(self) -> None:
@@ -190,6 +232,8 @@ class BatchingEngine:
         self._refused.clear()
         self._arrived.clear()
         self._waiting.clear()
+        if self._gallery is not None:
+            self._gallery.clear()
         for slot in self._slots:
             self._leave(slot)
         self._device.close()
@@ -206,9 +250,10 @@ class BatchingEngine:
             try:
                 match request:
                     case GenerateRequest():
-                        self._waiting.append(_Waiting(request_id, request, submitted_s, self._encoded(request)))
+                        self._waiting.append(self._prepared(request_id, request, submitted_s))
                     case CountRequest(prompt):
-                        emissions.append(_last(request_id, Counted(len(self._encoder.encode(prompt)))))
+                        encoded = self._encoder.encode_with_pictures(prompt)
+                        emissions.append(_last(request_id, Counted(len(encoded.tokens), encoded.image_tokens)))
                     case TokenizeRequest():
                         emissions.append(_last(request_id, Tokenized(self._tokenized(request))))
                     case DetokenizeRequest(tokens):
@@ -220,17 +265,32 @@ class BatchingEngine:
                 emissions.append(_last(request_id, _INTERNAL))
         return emissions
 
-    def _encoded(self, request: GenerateRequest) -> list[int]:
+    def _prepared(self, request_id: str, request: GenerateRequest, submitted_s: float) -> _Waiting:
         for token, _ in request.sampling.logit_bias:
             if not 0 <= token < self._device.vocabulary.size:
                 raise PromptError(f"logit_bias names the unknown token {token}", "INVALID_LOGIT_BIAS")
-        prompt = self._encoder.encode(request.prompt)
+        prompt = self._encoder.encode_with_pictures(request.prompt)
         limit = self._device.context_length
-        if len(prompt) + 1 > limit:
-            figures = {"prompt_tokens": str(len(prompt)), "limit": str(limit)}
-            message = f"the prompt has {len(prompt)} tokens; with an answer it does not fit in a context of {limit}"
+        count = len(prompt.tokens)
+        if count + 1 > limit:
+            figures = {"prompt_tokens": str(count), "limit": str(limit)}
+            message = f"the prompt has {count} tokens; with an answer it does not fit in a context of {limit}"
             raise PromptError(message, "CONTEXT_LENGTH_EXCEEDED", figures)
-        return prompt
+        if not prompt.runs:
+            return _Waiting(request_id, request, submitted_s, prompt)
+        self._check_pictures(request, prompt)
+        # The pixels are needed no longer than until they are encoded, so the request must not hold on to them.
+        missing, prompt.pictures = prompt.pictures, {}
+        request = replace(request, prompt=TokenPrompt(()))
+        return _Waiting(request_id, request, submitted_s, prompt, missing)
+
+    def _check_pictures(self, request: GenerateRequest, prompt: EncodedPrompt) -> None:
+        largest = max((run.count for run in prompt.runs if run.whole), default=0)
+        if largest > self._device.whole_tokens:
+            message = f"a picture has {largest} tokens, more than the {self._device.whole_tokens} that fit in one batch"
+            raise PromptError(message, "PICTURE_INVALID")
+        if request.echo and request.top_logprobs is not None:
+            raise PromptError("a prompt with pictures has no log-probabilities")
 
     def _tokenized(self, request: TokenizeRequest) -> tuple[int, ...]:
         if request.add_special:
@@ -243,15 +303,64 @@ class BatchingEngine:
             raise PromptError("a token is not in the vocabulary")
         return b"".join(vocabulary.piece(token, special=True) for token in tokens).decode(errors="replace")
 
+    # Pictures
+
+    def _look(self) -> list[Emission]:
+        """Encodes a part of the first picture that those who wait longest lack."""
+        if self._gallery is None or not any(waiting.missing for waiting in self._waiting):
+            return []
+        first = list(itertools.islice(self._waiting, len(self._slots)))
+        emissions = [emission for waiting in first for emission in self._take_kept(waiting, self._gallery)]
+        lacking = next((waiting for waiting in first if waiting.missing), None)
+        if lacking is None:
+            return emissions
+        key, picture = next(iter(lacking.missing.items()))
+        try:
+            encoded = self._gallery.advance(picture, lacking.prompt.part_count(key))
+        except (PictureError, DecodeError) as error:
+            self._waiting.remove(lacking)
+            reason = "PICTURE_INVALID" if isinstance(error, PictureError) else "DECODE_FAILED"
+            return [*emissions, _last(lacking.id, EngineFailure(reason, str(error)))]
+        except Exception:  # as for what arrives: it must cost nobody but the request itself
+            _logger.exception("a picture of request %s could not be encoded", lacking.id)
+            self._waiting.remove(lacking)
+            return [*emissions, _last(lacking.id, _INTERNAL)]
+        if encoded is not None:
+            self._pictures += 1
+            for waiting in first:
+                if key in waiting.missing:
+                    waiting.take(key, encoded)
+                    emissions.append(waiting.progress())
+        return emissions
+
+    def _take_kept(self, waiting: _Waiting, gallery: Gallery) -> list[Emission]:
+        """Gives a request those of its missing pictures that are kept."""
+        before = len(waiting.missing)
+        for key in list(waiting.missing):
+            kept = gallery.find(key)
+            if kept is not None:
+                waiting.take(key, kept)
+        if waiting.to_encode is None:
+            waiting.to_encode = len(waiting.missing)
+            return [waiting.progress()] if waiting.missing else []
+        return [waiting.progress()] if len(waiting.missing) < before else []
+
+    def _forget_begun(self) -> None:
+        if self._gallery is not None:
+            self._gallery.forget_begun({key for waiting in self._waiting for key in waiting.missing})
+
     # Schedule
 
     def _admit(self) -> list[Emission]:
-        """Gives free slots to those who wait longest."""
+        """Gives free slots to those of the ready who wait longest."""
         emissions: list[Emission] = []
-        while self._waiting and any(slot.running is None for slot in self._slots):
-            waiting = self._waiting.popleft()
+        while any(slot.running is None for slot in self._slots):
+            waiting = next((waiting for waiting in self._waiting if not waiting.missing), None)
+            if waiting is None:
+                break
+            self._waiting.remove(waiting)
             try:
-                sampler = self._device.sampler(waiting.request, waiting.prompt)
+                sampler = self._device.sampler(waiting.request, waiting.prompt.text_tokens)
             except GrammarError as error:
                 emissions.append(_last(waiting.id, EngineFailure("INVALID_GRAMMAR", str(error))))
                 continue
@@ -263,7 +372,7 @@ class BatchingEngine:
         return emissions
 
     def _start(self, waiting: _Waiting, sampler: Sampler) -> list[Emission]:
-        request, prompt = waiting.request, waiting.prompt
+        request, prompt = waiting.request, waiting.prompt.tokens
         room = self._device.context_length - len(prompt)
         running = _Running(
             id=waiting.id,
@@ -275,12 +384,15 @@ class BatchingEngine:
             cached=0,
             submitted_s=waiting.submitted_s,
             started_s=self._clock(),
+            runs=waiting.prompt.runs,
+            encoded=waiting.encoded,
         )
         slot = self._take_slot(running)
         running.cached = len(slot.tokens)
         slot.running, slot.pending = running, prompt[running.cached :]
         self._prompt_tokens += len(prompt)
-        return [Emission(waiting.id, Started(len(prompt), running.cached), last=False)]
+        started = Started(len(prompt), running.cached, waiting.prompt.image_tokens)
+        return [Emission(waiting.id, started, last=False)]
 
     def _take_slot(self, running: _Running) -> _Slot:
         """The best free slot, left with as much of the prompt as it holds; the last token is always computed again."""
@@ -290,14 +402,15 @@ class BatchingEngine:
         choice = choose_slot(running.prompt, contents, self._worth_copying)
         slot = self._slots[choice.index]
         reusable = running.request.cache_prompt and not running.scores_prompt
-        wanted = min(choice.shared, len(running.prompt) - 1) if reusable else 0
+        wanted = whole_pictures(min(choice.shared, len(running.prompt) - 1), running.runs) if reusable else 0
+        end = running.position(wanted)
         if wanted and choice.source != choice.index:
-            kept = self._device.copy(choice.source, choice.index, wanted)
+            end_now = self._device.copy(choice.source, choice.index, end)
         elif wanted != len(slot.tokens):
-            kept = self._device.truncate(slot.index, wanted)
+            end_now = self._device.truncate(slot.index, end)
         else:
-            kept = wanted
-        slot.tokens = running.prompt[:kept]
+            end_now = end
+        slot.tokens = running.prompt[:wanted] if end_now == end else []
         return slot
 
     def _schedule(self) -> Sequence[Share]:
@@ -307,20 +420,66 @@ class BatchingEngine:
         prefilling = [
             Prefill(slot.index, len(slot.pending), max(1, rows // scoring) if slot.running.scores_prompt else None)
             for slot in self._slots
-            if slot.running is not None and not slot.decoding
+            if slot.running is not None and not slot.decoding and not (slot.run and slot.run.whole)
         ]
         return plan_batch(decoding, prefilling, self._device.batch_tokens, self._prefill_tokens)
 
-    def _feeds(self, shares: Sequence[Share]) -> list[Feed]:
+    def _whole_feed(self, _shares: Mapping[int, int]) -> list[Feed]:
+        """The part of a picture that has to be computed alone, of the slot that waits for that longest."""
+        waiting = [(slot.last_used, slot.index) for slot in self._slots if slot.run is not None and slot.run.whole]
+        if not waiting:
+            return []
+        slot = self._slots[min(waiting)[1]]
+        return [self._part_feed(slot, slot.run, slot.run.count)] if slot.run is not None else []
+
+    def _part_feeds(self, shares: dict[int, int]) -> list[Feed]:
+        """The parts of pictures that come next in their slots; they use up a part of the shares."""
         feeds = []
-        for share in shares:
-            slot = self._slots[share.slot]
-            assert slot.running is not None  # only slots in use are planned
-            tokens = slot.pending[: share.count]
-            complete = share.count == len(slot.pending)
-            rows = len(tokens) if slot.running.scores_prompt and not slot.decoding else int(complete)
-            feeds.append(Feed(slot.index, len(slot.tokens), tokens, rows))
+        for index, count in shares.items():
+            slot, run = self._slots[index], self._slots[index].run
+            if run is not None and not run.whole:
+                taken = min(count, run.end - len(slot.tokens))
+                feeds.append(self._part_feed(slot, run, taken))
+                shares[index] -= taken
         return feeds
+
+    def _part_feed(self, slot: _Slot, run: PictureRun, count: int) -> Feed:
+        running = slot.running
+        assert running is not None  # a run belongs to a request
+        return Feed(
+            slot=slot.index,
+            position=running.position(run.start),
+            tokens=slot.pending[:count],
+            rows=int(count == len(slot.pending)),
+            part=running.encoded[run.key][run.part],
+            offset=len(slot.tokens) - run.start,
+        )
+
+    def _text_feeds(self, shares: Mapping[int, int]) -> list[Feed]:
+        """The text that comes next in the slots, up to their next pictures."""
+        feeds = []
+        for index, share in shares.items():
+            slot = self._slots[index]
+            running, start = slot.running, len(slot.tokens)
+            if running is None or share == 0 or slot.run is not None:
+                continue
+            count = min(share, text_until(start, running.runs, start + len(slot.pending)) - start)
+            tokens = slot.pending[:count]
+            complete = count == len(slot.pending)
+            rows = len(tokens) if running.scores_prompt and not slot.decoding else int(complete)
+            feeds.append(Feed(index, running.position(start), tokens, rows))
+        return feeds
+
+    def _run(self, feeds: Sequence[Feed]) -> list[Emission]:
+        try:
+            first_rows = self._device.run(feeds)
+        except DecodeError as error:
+            return self._give_up(feeds, error)
+        self._count(feeds)
+        emissions: list[Emission] = []
+        for feed, first_row in zip(feeds, first_rows, strict=True):
+            emissions += self._post_process(self._slots[feed.slot], feed, first_row)
+        return emissions
 
     # Post-process
 
@@ -342,6 +501,8 @@ class BatchingEngine:
             self._score(running, feed, first_row)
         if slot.pending:
             return emissions
+        if running.runs:
+            running.pass_pictures()
         if running.first_token_s is None:
             running.first_token_s = self._clock()
             if running.request.echo:
@@ -413,8 +574,12 @@ class BatchingEngine:
 
     def _echo(self, running: _Running) -> Emission:
         prompt = running.request.prompt
-        text = prompt.text if isinstance(prompt, TextPrompt) else self._detokenized(running.prompt)
+        text = prompt.text if isinstance(prompt, TextPrompt) else self._text_of(running.prompt)
         return Emission(running.id, Delta(text, 0, tuple(running.echoed)), last=False)
+
+    def _text_of(self, prompt: Sequence[int]) -> str:
+        """A prompt as text; its pictures have none."""
+        return self._detokenized([token for token in prompt if token >= 0])
 
     def _give_up(self, feeds: Sequence[Feed], error: DecodeError) -> list[Emission]:
         """Ends the requests of a failed batch and empties their slots, whose content is unknown now."""

@@ -21,6 +21,18 @@ CHATML = (
 )
 """The template of models that bring none."""
 
+VICUNA = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ 'ASSISTANT: ' + (message['content'] or '') + eos_token }}"
+    "{% elif message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
+    "{% else %}{{ (message['content'] or '') + ' ' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+"""The template of LLaVA 1.5, whose files bring none and whose vocabulary has no control tokens for a conversation."""
+
+_PROBE = "probe"
+
 _MAX_RENDERED_CHARS = 16_000_000
 
 
@@ -48,6 +60,8 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise TemplateError(f"the model's chat template is broken: {error}") from error
+        self.wants_parts = not self._shows(_PROBE) and self._shows([{"type": "text", "text": _PROBE}])
+        """Whether contents have to be lists of typed parts, since the template shows nothing of one that is a string."""
 
     def render(
         self,
@@ -71,6 +85,12 @@ class ChatTemplate:
         if len(text) > _MAX_RENDERED_CHARS:
             raise TemplateError(f"the rendered conversation has more than {_MAX_RENDERED_CHARS} characters")
         return text
+
+    def _shows(self, content: Any) -> bool:
+        try:
+            return _PROBE in self.render([{"role": "user", "content": content}], None, {}, True)
+        except TemplateError:
+            return False
 
 
 def _raise_exception(message: str) -> None:

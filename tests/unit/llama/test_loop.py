@@ -41,6 +41,8 @@ class CountingDevice:
     context_length = 64
     batch_tokens = 8
     max_rows = 4
+    whole_tokens = 8
+    projector = None
 
     def __init__(self, can_copy: bool = True) -> None:
         self.can_copy = can_copy

@@ -5,24 +5,25 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llama_cpp import llama_cpp as native
-from numpy.typing import NDArray
 from trenza_runtime.worker.engine import ModelFacts, ModelLoadError, ProgressReporter
 
 from trenza_llama.core.gguf import check_vocabulary, read_metadata
 from trenza_llama.device import DecodeError, Feed
 from trenza_llama.engine import GenerateRequest, LlamaSpec, TokenLogprob
+from trenza_llama.engines.batch import Batch, PictureBatch, TokenBatch, part_of
 from trenza_llama.engines.native_log import LogLines, recorded
+from trenza_llama.engines.projector import MtmdProjector, load_projector
 from trenza_llama.engines.sampler import LlamaSampler, Row, logprob
 from trenza_llama.engines.vocabulary import LlamaVocabulary
 from trenza_llama.loop import BatchingEngine
 from trenza_llama.prompts import PromptEncoder
-from trenza_llama.template import CHATML, ChatTemplate, TemplateError
+from trenza_llama.template import CHATML, VICUNA, ChatTemplate, TemplateError
 
 _DEFAULT_CONTEXT_LENGTH = 8192
 _SCORED_ROWS = 64
@@ -44,8 +45,14 @@ _KV_TYPES = {
 }
 
 
+_MODEL_PART = 0.9
+"""How much of the progress of a load is the model's where there is a projector too."""
+
+
 def load(spec: LlamaSpec, report: ProgressReporter) -> BatchingEngine:
-    """Loads a model from a GGUF file (or the first of its parts). Raises ModelLoadError.
+    """Loads a model from a GGUF file (or the first of its parts), with its projector if it has one.
+
+    Raises ModelLoadError.
 
     What `report` raises ends the load and is raised again.
     """
@@ -54,14 +61,9 @@ def load(spec: LlamaSpec, report: ProgressReporter) -> BatchingEngine:
     _check_file(Path(spec.model_path))
     native.llama_backend_init()
     with recorded() as log:
-        model = _load_model(spec, report, log)
-        try:
-            device = LlamaDevice(model, spec, log)
-        except BaseException:
-            native.llama_model_free(model)
-            raise
+        device = _load_device(spec, report, log)
     try:
-        encoder = PromptEncoder(device.vocabulary, _template(spec, device), device.context_length)
+        encoder = PromptEncoder(device.vocabulary, _template(spec, device), device.context_length, device.projector)
     except BaseException:
         device.close()
         raise
@@ -70,18 +72,42 @@ def load(spec: LlamaSpec, report: ProgressReporter) -> BatchingEngine:
         encoder,
         prefill_tokens=max(spec.prefill_tokens, spec.slots),
         max_waiting=spec.max_waiting,
+        picture_cache_bytes=spec.picture_cache_bytes,
     )
 
 
-class LlamaDevice:
-    """Implements `Device` over a loaded model, which it owns from here on. Raises ModelLoadError."""
-
-    def __init__(self, model: Any, spec: LlamaSpec, log: LogLines) -> None:
+def _load_device(spec: LlamaSpec, report: ProgressReporter, log: LogLines) -> LlamaDevice:
+    share = _MODEL_PART if spec.projector_path is not None else 1.0
+    model = _load_model(spec, lambda part: report(part * share), log)
+    projector = None
+    try:
         _check_kind(model)
+        if spec.projector_path is not None:
+            on_projector = lambda part: report(share + part * (1 - share))  # noqa: E731  as short as the one above
+            projector = load_projector(spec, model, _threads(spec), on_projector, log)
+        return LlamaDevice(model, projector, spec, log)
+    except BaseException:
+        if projector is not None:
+            projector.close()
+        native.llama_model_free(model)
+        raise
+
+
+class LlamaDevice:
+    """Implements `Device` over a loaded model and its projector, which it owns from here on. Raises ModelLoadError."""
+
+    def __init__(self, model: Any, projector: MtmdProjector | None, spec: LlamaSpec, log: LogLines) -> None:
+        self.projector = projector
         self.vocabulary = LlamaVocabulary(native.llama_model_get_vocab(model))
         self.context_length = spec.context_length or min(native.llama_model_n_ctx_train(model), _DEFAULT_CONTEXT_LENGTH)
         self.max_rows = spec.slots + _SCORED_ROWS
-        self._context = native.llama_init_from_model(model, _context_params(spec, self.context_length, self.max_rows))
+        params = _context_params(spec, self.context_length, self.max_rows)
+        # Twice as many tokens as slots: one for each answer and at least as many for prompts.
+        wanted = max(spec.batch_tokens, 2 * spec.slots)
+        whole = projector.largest_whole_part() if projector is not None else 0
+        params.n_batch = max(wanted, whole)
+        params.n_ubatch = max(min(params.n_batch, 512), whole)
+        self._context = native.llama_init_from_model(model, params)
         if not self._context:
             raise _load_error("there is no context to be had for the model", log)
         self._model = model
@@ -89,9 +115,16 @@ class LlamaDevice:
         self._sliding_window: int = native.llama_model_n_swa(model)
         # Recurrent memory is one state: it cannot be taken back to where two prompts part.
         self.can_copy = not (native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model))
-        self.batch_tokens = int(native.llama_n_batch(self._context))  # no more than asked for
-        self._batch = _Batch(self.batch_tokens)
+        room = int(native.llama_n_batch(self._context))  # no more than asked for
+        self.batch_tokens = min(wanted, room)
+        self.whole_tokens = int(native.llama_n_ubatch(self._context))
+        self._text = TokenBatch(self.batch_tokens, self.max_rows)
+        self._pictures: PictureBatch | None = None
+        if projector is not None:
+            self._pictures = PictureBatch(room, self.max_rows, projector.width, projector.sections)
+        self._batch: Batch = self._text
         self._row_type = ctypes.POINTER(ctypes.c_float * self.vocabulary.size)
+        self._positions_skip = projector is not None and projector.sections > 1
         self.facts = _facts(model, spec, self.context_length, log)
 
     def truncate(self, slot: int, length: int) -> int:
@@ -109,8 +142,24 @@ class LlamaDevice:
 
     def run(self, feeds: Sequence[Feed]) -> list[int]:
         """See `Device`."""
-        first_rows = self._batch.fill(feeds, self.max_rows)
-        result = native.llama_decode(self._context, self._batch.native)
+        pictures = any(feed.part is not None for feed in feeds)
+        if not pictures:
+            return self._decode(self._text, feeds)
+        assert self._pictures is not None  # parts of pictures come from a projector
+        if not any(part_of(feed).whole for feed in feeds):
+            return self._decode(self._pictures, feeds)
+        if len(feeds) > 1:
+            raise ValueError("a part of a picture that has to be computed as a whole must be alone")
+        native.llama_set_causal_attn(self._context, False)
+        try:
+            return self._decode(self._pictures, feeds)
+        finally:
+            native.llama_set_causal_attn(self._context, True)
+
+    def _decode(self, batch: TokenBatch | PictureBatch, feeds: Sequence[Feed]) -> list[int]:
+        self._batch = batch
+        first_rows = batch.fill(feeds)
+        result = native.llama_decode(self._context, batch.native)
         if result != 0:
             raise DecodeError(f"llama_decode returned {result}")
         return first_rows
@@ -143,6 +192,8 @@ class LlamaDevice:
         """See `Device`."""
         if self._context is not None:
             native.llama_free(self._context)
+            if self.projector is not None:
+                self.projector.close()
             native.llama_model_free(self._model)
             self._context = self._model = self._memory = None
 
@@ -153,63 +204,14 @@ class LlamaDevice:
 
     def _intact(self, slot: int, length: int) -> bool:
         """Whether a slot still holds all that the token at position `length` will look back at."""
-        if native.llama_memory_seq_pos_max(self._memory, slot) != length - 1:
+        last: int = native.llama_memory_seq_pos_max(self._memory, slot)
+        # A picture whose rows and columns are numbered leaves positions out behind its last token's.
+        if last != length - 1 and not (self._positions_skip and last < length):
             return False
         if self._sliding_window == 0:
             return True
         oldest: int = native.llama_memory_seq_pos_min(self._memory, slot)
         return oldest <= max(0, length - self._sliding_window)
-
-
-class _Batch:
-    """The memory of a batch, reused by every step. llama.cpp ends the process on a batch that breaks its rules."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._tokens = np.zeros(capacity, dtype=np.int32)
-        self._positions = np.zeros(capacity, dtype=np.int32)
-        self._slot_counts = np.ones(capacity, dtype=np.int32)
-        self._slots = np.zeros(capacity, dtype=np.int32)
-        self._wanted = np.zeros(capacity, dtype=np.int8)
-        addresses = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uint64)
-        self._slot_pointers: NDArray[np.uint64] = addresses.astype(np.uint64)
-        self._count = 0
-        self.native = native.llama_batch(
-            n_tokens=0,
-            token=_pointer(self._tokens, native.llama_token),
-            embd=None,
-            pos=_pointer(self._positions, native.llama_pos),
-            n_seq_id=_pointer(self._slot_counts, ctypes.c_int32),
-            seq_id=_pointer(self._slot_pointers, ctypes.POINTER(native.llama_seq_id)),
-            logits=_pointer(self._wanted, ctypes.c_int8),
-        )
-
-    def fill(self, feeds: Sequence[Feed], max_rows: int) -> list[int]:
-        """Takes the tokens of the feeds; returns the number of each feed's first row."""
-        if sum(len(feed.tokens) for feed in feeds) > self._capacity or sum(feed.rows for feed in feeds) > max_rows:
-            raise ValueError(f"the batch is larger than {self._capacity} tokens or {max_rows} rows")
-        first_rows = []
-        start = 0
-        for feed in feeds:
-            end = start + len(feed.tokens)
-            self._tokens[start:end] = feed.tokens
-            self._positions[start:end] = range(feed.position, feed.position + len(feed.tokens))
-            self._slots[start:end] = feed.slot
-            self._wanted[start:end] = 0
-            self._wanted[end - feed.rows : end] = 1
-            first_rows.append(end - feed.rows)
-            start = end
-        self._count = self.native.n_tokens = start
-        return first_rows
-
-    def check_row(self, row: int) -> None:
-        """Raises IndexError for a token whose logits were not asked for."""
-        if not (0 <= row < self._count and self._wanted[row]):
-            raise IndexError(f"no logits were asked for in row {row}")
-
-
-def _pointer(array: NDArray[Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
 
 
 def _check_file(path: Path) -> None:
@@ -269,13 +271,9 @@ def _check_kind(model: Any) -> None:
 
 
 def _context_params(spec: LlamaSpec, context_length: int, max_rows: int) -> Any:
-    # One core stays free: threads that wait for one another lose far more to a busy core than they gain from it.
-    threads = spec.threads or max(1, _cores() - 1)
+    threads = _threads(spec)
     params = native.llama_context_default_params()
     params.n_ctx = context_length * spec.slots
-    # Twice as many tokens as slots: one for each answer and at least as many for prompts.
-    params.n_batch = max(spec.batch_tokens, 2 * spec.slots)
-    params.n_ubatch = min(params.n_batch, 512)
     params.n_seq_max = spec.slots
     params.n_outputs_max = max_rows
     params.n_threads = params.n_threads_batch = threads
@@ -288,6 +286,11 @@ def _context_params(spec: LlamaSpec, context_length: int, max_rows: int) -> Any:
     return params
 
 
+def _threads(spec: LlamaSpec) -> int:
+    """One core stays free: threads that wait for one another lose far more to a busy core than they gain from it."""
+    return spec.threads or max(1, _cores() - 1)
+
+
 def _cores() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -296,7 +299,10 @@ def _cores() -> int:
 
 
 def _template(spec: LlamaSpec, device: LlamaDevice) -> ChatTemplate:
-    source = spec.chat_template or device.chat_template() or CHATML
+    source = spec.chat_template or device.chat_template()
+    if source is None:
+        speaks_chatml = "<|im_start|>" in device.vocabulary.control_texts or device.projector is None
+        source = CHATML if speaks_chatml else VICUNA
     try:
         return ChatTemplate(source, device.vocabulary.bos_text, device.vocabulary.eos_text)
     except TemplateError as error:
@@ -318,10 +324,14 @@ def _facts(model: Any, spec: LlamaSpec, context_length: int, log: LogLines) -> M
     name = _metadata(model, "general.name")
     if name:
         properties["name"] = name
-    return ModelFacts(spec.slots, _memory_bytes(model, log), properties)
+    memory = _memory_bytes(model, log)
+    if spec.projector_path is not None:
+        properties["sees"] = "true"
+        memory["cpu"] = memory.get("cpu", 0) + spec.picture_cache_bytes
+    return ModelFacts(spec.slots, memory, properties)
 
 
-def _memory_bytes(model: Any, log: LogLines) -> Mapping[str, int]:
+def _memory_bytes(model: Any, log: LogLines) -> dict[str, int]:
     """Memory by device in the platform's terms; llama.cpp tells its buffers only in its log."""
     memory: dict[str, int] = {}
     for name, size in log.buffer_bytes().items():

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from llama_cpp import llama_cpp as native
+from llama_cpp import mtmd_cpp
 
 _logger = logging.getLogger("trenza_llama.native")
 
@@ -16,6 +17,8 @@ _ERROR = 4
 _CONTINUED = 5
 _MAX_LINES = 4000
 
+_PROJECTOR_DEVICE = re.compile(r"CLIP using (\S+) backend")
+_PROJECTOR_WEIGHTS = re.compile(r"load_hparams: model size:\s+([\d.]+) MiB")
 _BUFFER = re.compile(r"(\S+)\s+(?:model|KV|RS|compute|output)\s+buffer size\s*=\s*([\d.]+)\s*MiB")
 
 
@@ -40,9 +43,14 @@ class LogLines:
     def buffer_bytes(self) -> Mapping[str, int]:
         """The memory that llama.cpp said it reserved, by device in its own terms (`CPU`, `CUDA0` …)."""
         found: dict[str, float] = defaultdict(float)
+        projector_device = "CPU"
         for _, text in self._lines:
             for device, mebibytes in _BUFFER.findall(text):
                 found[device] += float(mebibytes) * 2**20
+            for device in _PROJECTOR_DEVICE.findall(text):
+                projector_device = device
+            for mebibytes in _PROJECTOR_WEIGHTS.findall(text):
+                found[projector_device] += float(mebibytes) * 2**20
         return {device: int(size) for device, size in found.items()}
 
 
@@ -63,6 +71,7 @@ def _receive(level: int, text: bytes, _user_data: object) -> None:
 def recorded() -> Iterator[LogLines]:
     """Takes over llama.cpp's log for good and records it during the block."""
     native.llama_log_set(_receive, None)
+    mtmd_cpp.mtmd_helper_log_set(_receive, None)
     lines = LogLines()
     _listeners.append(lines)
     try:
