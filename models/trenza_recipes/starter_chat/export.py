@@ -25,7 +25,8 @@ def _tensor_name(parameter: str) -> str:
     return parameter.replace("blocks.", "blk.").replace("attention.", "")
 
 
-def _write_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
+def write_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
+    """Write the sizes of the network."""
     writer.add_context_length(shape.context_tokens)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(shape.layers)
@@ -38,7 +39,8 @@ def _write_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_vocab_size(shape.vocabulary)
 
 
-def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+def write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+    """Write the vocabulary and the chat template."""
     kinds = [
         gguf.TokenType.CONTROL if index < len(SPECIAL_TOKENS) else gguf.TokenType.NORMAL
         for index in range(len(tokenizer.tokens))
@@ -55,7 +57,8 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def _write_weights(writer: gguf.GGUFWriter, weights: dict[str, torch.Tensor]) -> None:
+def write_weights(writer: gguf.GGUFWriter, weights: dict[str, torch.Tensor]) -> None:
+    """Write the weights, matrices in 8 bits."""
     for parameter, weight in weights.items():
         values = weight.float().numpy()
         if values.ndim == 1:
@@ -79,9 +82,9 @@ def export(folder: Path, target: Path) -> None:
     writer.add_license("Apache-2.0")
     writer.add_languages(["en", "es"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
-    _write_shape(writer, shape)
-    _write_tokenizer(writer, tokenizer)
-    _write_weights(writer, weights)
+    write_shape(writer, shape)
+    write_tokenizer(writer, tokenizer)
+    write_weights(writer, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
