@@ -17,8 +17,8 @@ EYE_WIDTH = 32
 HEADS = 2
 LAYERS = 2
 
-TOKENS: Mapping[str, int] = {"mlp": 16, "qwen2vl_merger": 4, "gemma3": 4, "idefics3": 4}
-"""How many tokens a picture of `SIDE` by `SIDE` pixels is, by kind of projector (idefics3: each tile)."""
+TOKENS: Mapping[str, int] = {"mlp": 16, "qwen2vl_merger": 9, "gemma3": 4, "idefics3": 20}
+"""How many tokens a picture of `SIDE` by `SIDE` pixels is, by kind of projector."""
 
 
 def picture(seed: int, width: int = SIDE, height: int = SIDE) -> Picture:
