@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,12 @@ from trenza_recipes.starter_draw.world import PLACES, render
 _CHANNELS = (16, 16, 32, 64)
 _POSTERIOR_LOG_VARIANCE = -12.0
 _CROP = 64
-_CROPS, _WHOLES = 16, 4
+_CROPS, _WHOLES, _GUESSED = 16, 4, 3
 _ENCODER_EVERY = 3
 _MOST_LATENT_NOISE = (0.15, 0.15, 0.15, 0.6)
 """Deviations per channel of what the decoder must stand: a drawn latent is never exact, least of all a cell's unrest."""
 
 _STRANGE_SHARE = 0.1
-_RATE = 2e-3
 _DECAY = 0.99
 
 
@@ -64,22 +64,42 @@ def any_picture(side: int, rng: random.Random) -> NDArray[np.uint8]:
     return (low + picture[:, :, rng.sample(range(3), 3)].astype(np.float32) * (high - low) / 255).astype(np.uint8)
 
 
+Guesses = Callable[[int], tuple[NDArray[np.uint8], Tensor]]
+"""Yields so many pictures and the latents from which the decoder is to draw them."""
+
+
 def train_autoencoder(
-    autoencoder: AutoencoderKL, folder: Path, side: int, seconds: float, seed: int, *, cropped_share: float = 0.6
+    autoencoder: AutoencoderKL,
+    folder: Path,
+    side: int,
+    seconds: float,
+    seed: int,
+    *,
+    cropped_share: float = 0.6,
+    rate: float = 2e-3,
+    guesses: Guesses | None = None,
 ) -> AutoencoderKL:
-    """Train for `seconds` on crops, then on whole pictures; save smoothed weights in `folder` now and then."""
+    """Train for `seconds` on crops, then on whole pictures; save smoothed weights in `folder` now and then.
+
+    With `guesses`, what the network has drawn so far is decoded beside the exact latents, so that the decoder learns to draw
+    sharply from what is still vague.
+    """
     torch.manual_seed(seed)
     rng = random.Random(seed)
     autoencoder.train()
     learning = list(autoencoder.parameters())
     smooth = [parameter.detach().clone() for parameter in learning]
-    optimiser = torch.optim.AdamW(learning, _RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    optimiser = torch.optim.AdamW(learning, rate, betas=(0.9, 0.98), weight_decay=0.0)
     start, step, errors = time.monotonic(), 0, []
     while (share := (time.monotonic() - start) / seconds) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = _RATE * min(1, (step + 1) / 50) * (1 - share) + 2e-5
+            group["lr"] = rate * min(1, (step + 1) / 50) * (1 - share) + 2e-5
         pictures = _batch(side, rng, cropped=share < cropped_share)
-        errors.append(_learn(autoencoder, optimiser, pictures, with_encoder=step % _ENCODER_EVERY == 0))
+        latents = _noisy(latents_of(pictures))
+        if guesses is not None:
+            guessed, vague = guesses(_GUESSED)
+            pictures, latents = np.concatenate([pictures, guessed]), torch.cat([latents, vague])
+        errors.append(_learn(autoencoder, optimiser, pictures, latents, with_encoder=step % _ENCODER_EVERY == 0))
         step += 1
         torch._foreach_lerp_(smooth, [p.detach() for p in learning], 1 - min(_DECAY, step / (10 + step)))
         if step % 50 == 0:
@@ -100,18 +120,27 @@ def _batch(side: int, rng: random.Random, *, cropped: bool) -> NDArray[np.uint8]
     return np.stack(crops)
 
 
+def _noisy(latents: Tensor) -> Tensor:
+    deviations = torch.rand(len(latents), 1, 1, 1) * torch.tensor(_MOST_LATENT_NOISE).view(1, -1, 1, 1)
+    return latents + deviations * torch.randn_like(latents)
+
+
 def _learn(
-    autoencoder: AutoencoderKL, optimiser: torch.optim.Optimizer, pictures: NDArray[np.uint8], *, with_encoder: bool
+    autoencoder: AutoencoderKL,
+    optimiser: torch.optim.Optimizer,
+    pictures: NDArray[np.uint8],
+    latents: Tensor,
+    *,
+    with_encoder: bool,
 ) -> float:
     """One step; returns the decoder's mean squared error."""
-    wanted, latents = as_tensor(pictures), latents_of(pictures)
-    noise = torch.rand(len(latents), 1, 1, 1) * torch.tensor(_MOST_LATENT_NOISE).view(1, -1, 1, 1)
-    rebuilt = autoencoder.decode(latents + noise * torch.randn_like(latents)).sample.float()
+    wanted = as_tensor(pictures)
+    rebuilt = autoencoder.decode(latents).sample
     squared = (rebuilt - wanted).pow(2).mean()
     loss = (rebuilt - wanted).abs().mean() + squared
     if with_encoder:
-        encoded = autoencoder.quant_conv(autoencoder.encoder(wanted)).float()[:, :LATENT_CHANNELS]
-        loss = loss + (encoded - latents).pow(2).mean()
+        encoded = autoencoder.quant_conv(autoencoder.encoder(wanted))[:, :LATENT_CHANNELS]
+        loss = loss + (encoded - latents_of(pictures)).pow(2).mean()
     optimiser.zero_grad()
     loss.backward()
     if with_encoder:

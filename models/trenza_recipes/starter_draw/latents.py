@@ -29,9 +29,10 @@ _SPREADS = (0.715, 0.705, 0.78, 0.15)
 
 @dataclass(frozen=True)
 class Sample:
-    """Some pictures of one format: scenes, the noise quantiles (n, PLACES) that go with their layout, latents."""
+    """Some scenes of one format, their pictures, the noise quantiles (n, PLACES) that go with their layout, latents."""
 
     scenes: list[Scene]
+    pictures: NDArray[np.uint8]
     quantiles: Tensor
     latents: Tensor
 
@@ -57,14 +58,15 @@ def draw_sample(count: int, size: tuple[int, int], spread: float, rng: random.Ra
         render(scene, width, height, [0.5 + spread * (quantile - 0.5) for quantile in places])
         for scene, places in zip(scenes, quantiles, strict=True)
     ]
-    latents = latents_of(np.stack([np.asarray(picture) for picture in pictures]))
-    return Sample(scenes, torch.tensor(quantiles), latents)
+    pixels = np.stack([np.asarray(picture) for picture in pictures])
+    return Sample(scenes, pixels, torch.tensor(quantiles), latents_of(pixels))
 
 
 def joined(first: Sample, second: Sample) -> Sample:
     """Both samples as one."""
     return Sample(
         first.scenes + second.scenes,
+        np.concatenate([first.pictures, second.pictures]),
         torch.cat([first.quantiles, second.quantiles]),
         torch.cat([first.latents, second.latents]),
     )

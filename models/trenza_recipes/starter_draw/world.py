@@ -29,7 +29,7 @@ PLACES = 6
 """How many numbers from 0 to 1 place the figures of a scene."""
 
 _STAR_INNER = 0.45
-_STAR_REACH = 1.1
+_STAR_REACH = 1.25
 _OVERSAMPLING = 3
 
 
@@ -104,9 +104,9 @@ def spots(scene: Scene, width: float, height: float, places: Sequence[float]) ->
     cell = min(along / 2, across)
     found = []
     for middle, (shift, slide, size) in ((0.25, places[:3]), (0.75, places[3:])):
-        reach = (0.26 + 0.14 * size) * cell
+        reach = (0.31 + 0.12 * size) * cell
         room = across / 2 - reach * _STAR_REACH
-        place = (middle * along + 0.12 * (shift - 0.5) * cell, across / 2 + 1.6 * (slide - 0.5) * room)
+        place = (middle * along + 0.08 * (shift - 0.5) * cell, across / 2 + 1.6 * (slide - 0.5) * room)
         x, y = place if scene.arrangement == "beside" else place[::-1]
         found.append(Spot(x, y, reach))
     return found
