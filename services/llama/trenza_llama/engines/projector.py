@@ -171,7 +171,7 @@ def load_projector(spec: LlamaSpec, model: Any, threads: int, report: ProgressRe
             mtmd_cpp.mtmd_free(context)
         raise raised[0]
     if not context:
-        why = next(iter(log.errors()[-1:]), "")
+        why = " ".join(" ".join(log.errors()[:1]).split()).replace(str(path), path.name)
         raise ModelLoadError(f"the projector {path.name} cannot be loaded: {why}".rstrip(": "), "MODEL_FILE_INVALID")
     if not mtmd_cpp.mtmd_support_vision(context):
         mtmd_cpp.mtmd_free(context)
