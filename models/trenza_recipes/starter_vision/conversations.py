@@ -75,9 +75,13 @@ class Writer:
         conversation.add([*picture, *words] if picture_first else [*words, *picture])
         self._close(conversation)
 
+    def open_answer(self, conversation: Conversation) -> None:
+        """The opening of an answer that is yet to be said."""
+        self._open(conversation, "assistant")
+
     def assistant(self, conversation: Conversation, answer: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
         """An answer, with looks at the newest picture."""
-        self._open(conversation, "assistant")
+        self.open_answer(conversation)
         for text, figures in answer:
             tokens = self._tokenizer.encode(text)
             if figures:

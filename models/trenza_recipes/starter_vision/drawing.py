@@ -69,9 +69,9 @@ def _unit_outline(shape: Shape, inner: float) -> list[tuple[float, float]]:
             return [(math.cos(k * math.pi / 24), math.sin(k * math.pi / 24)) for k in range(48)]
 
 
-def draw(scene: Scene, rng: random.Random, *, spoiled: bool = True) -> Image.Image:
-    """The picture of a scene, in its own size, or smaller where the encoder could not see more; spoiled a little."""
-    scale = min(1.0, _DRAWN_SIDE / max(scene.width, scene.height))
+def draw(scene: Scene, rng: random.Random, *, spoiled: bool = True, whole: bool = False) -> Image.Image:
+    """The picture of a scene, spoiled a little; unless `whole`, a large one in a size that shows the encoder no less."""
+    scale = 1.0 if whole else min(1.0, _DRAWN_SIDE / max(scene.width, scene.height))
     oversampling = rng.choice((1, 2, 3)) if scale == 1 else rng.choice((1, 2))
     width, height = max(1, round(scene.width * scale)), max(1, round(scene.height * scale))
     size = (width * oversampling, height * oversampling)

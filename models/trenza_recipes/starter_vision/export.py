@@ -12,6 +12,7 @@ from torch import Tensor
 from trenza_recipes.starter_chat import export as chat_export
 from trenza_recipes.starter_chat.model import Shape
 from trenza_recipes.starter_chat.tokenizer import Tokenizer
+from trenza_recipes.starter_vision import talking
 from trenza_recipes.starter_vision.drawing import DEVIATION, IMAGE_SIDE, MEAN
 from trenza_recipes.starter_vision.network import EyeShape
 
@@ -89,7 +90,8 @@ def _write_projector(weights: dict[str, Tensor], shape: EyeShape, target: Path) 
     _finish(writer)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of the second stage."""
-    saved: dict[str, Tensor] = torch.load(path, weights_only=True)["smooth"]
-    return saved
+def export_folder(folder: Path, target: Path) -> None:
+    """Write what training left in `folder`, smoothed over its last steps."""
+    tokenizer = Tokenizer.load(folder / talking.TOKENIZER)
+    weights: dict[str, Tensor] = torch.load(folder / talking.CHECKPOINT, weights_only=True)["smooth"]
+    export(weights, EyeShape(), talking.language_shape(tokenizer), tokenizer, target)

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ class Settings:
     few_until: int = 12_000
     matrix_rate: float = 0.012
     other_rate: float = 1.5e-3
-    eye_share: float = 0.35
+    eye_share: float = 0.5
     telling_weight: float = 0.25
     looking_weight: float = 0.25
     seed: int = 7
@@ -60,6 +60,18 @@ class Settings:
         """The share of the full learning rate after `seen` conversations."""
         fall = (self.conversations - seen) / (self.conversations - self.falling)
         return max(0.0, min(1.0, (seen + 48) / self.rising, fall))
+
+    def shortened(self, conversations: int) -> Settings:
+        """The same course with fewer conversations."""
+        part = conversations / self.conversations
+        return replace(
+            self,
+            conversations=conversations,
+            falling=round(self.falling * part),
+            rising=round(self.rising * part),
+            alone_until=round(self.alone_until * part),
+            few_until=round(self.few_until * part),
+        )
 
 
 @dataclass(frozen=True)
