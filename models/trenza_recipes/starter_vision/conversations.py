@@ -92,7 +92,7 @@ class Writer:
         self._close(conversation, spoken=True)
 
 
-def _draw(rng: random.Random, scene: Scene, language: LanguageName, stage: int) -> Question:
+def _draw(rng: random.Random, scene: Scene, language: LanguageName) -> Question:
     kinds, shares = list(KINDS), list(KINDS.values())
     while True:
         question = ask(scene, language, rng, rng.choices(kinds, shares)[0])
@@ -100,8 +100,10 @@ def _draw(rng: random.Random, scene: Scene, language: LanguageName, stage: int) 
             return question
 
 
-def training_conversation(writer: Writer, rng: random.Random, count: int | None = None) -> Conversation:
-    """A conversation of which nothing is held out; `count` fixes how many figures its pictures have."""
+def training_conversation(
+    writer: Writer, rng: random.Random, count: int | None = None, tokens: int = TOKENS
+) -> Conversation:
+    """A conversation of about `tokens` of which nothing is held out; `count` fixes how many figures its pictures have."""
     found = Conversation()
     language: LanguageName = rng.choice(list(LANGUAGES))
     if rng.random() < _SYSTEM_SHARE:
@@ -112,14 +114,14 @@ def training_conversation(writer: Writer, rng: random.Random, count: int | None 
     show_from = 1 if rng.random() < _LATE_SHARE else 0
     second_at = rng.randint(1, 3) if rng.random() < _SECOND_PICTURE_SHARE else -1
     turns = 0
-    budget = TOKENS * (0.3 if without else 1)
+    budget = tokens * (0.3 if without else 1)
     while len(found.tokens) < budget:
         said_in: LanguageName = language if rng.random() > _OTHER_LANGUAGE_SHARE else rng.choice(list(LANGUAGES))
         shows = not without and ((not shown and turns >= show_from) or (shown and turns == second_at))
         if shows and shown:
             scene = random_scene(rng, count)
         shown = shown or shows
-        question = _draw(rng, scene, said_in, 0)
+        question = _draw(rng, scene, said_in)
         text = written_by_people(question.text, rng, said_in)
         writer.user(found, text, scene if shows else None, picture_first=rng.random() < _PICTURE_FIRST_SHARE)
         no_picture = ((LANGUAGES[said_in].answers["no picture"], ()),)

@@ -19,7 +19,7 @@ from trenza_recipes.starter_chat.model import Shape
 from trenza_recipes.starter_chat.tokenizer import Tokenizer
 from trenza_recipes.starter_vision import seeing
 from trenza_recipes.starter_vision.batches import Pictures, Supplier, pictures_of
-from trenza_recipes.starter_vision.conversations import PATCH, Writer, training_conversation
+from trenza_recipes.starter_vision.conversations import PATCH, TOKENS, Writer, training_conversation
 from trenza_recipes.starter_vision.drawing import normalised
 from trenza_recipes.starter_vision.facts import WIDTH, telling_loss
 from trenza_recipes.starter_vision.network import EyeShape, StarterVision
@@ -37,6 +37,7 @@ LOOKING_HEADS = 3
 _SAVE_EVERY_S = 90.0
 _LOG_EVERY_S = 30.0
 _SMOOTHING = 0.99
+_LONG_SHARE = 0.07
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,11 @@ def language_shape(tokenizer: Tokenizer) -> Shape:
 
 
 def make_batch(writer: Writer, rng: random.Random, size: int, patch: int, few: tuple[int, ...]) -> Batch:
-    """Conversations; of scenes with as many figures as one of `few`, or any number where that is empty."""
-    talks = [training_conversation(writer, rng, rng.choice(few) if few else None) for _ in range(size)]
+    """Conversations, in some batches fewer and longer ones; of scenes with as many figures as one of `few`, or any number."""
+    tokens = TOKENS
+    if rng.random() < _LONG_SHARE:
+        size, tokens = size // 2, 2 * TOKENS + rng.randint(0, TOKENS)
+    talks = [training_conversation(writer, rng, rng.choice(few) if few else None, tokens) for _ in range(size)]
     scenes = [scene for talk in talks for scene in talk.scenes]
     pictures = pictures_of(scenes, rng, patch)
     length = max(len(talk.tokens) for talk in talks)

@@ -23,6 +23,8 @@ MOST_FIGURES = 6
 _WHITE_SHARE = 0.35
 _COUNT_WEIGHTS = (3, 22, 28, 16, 12, 10, 9)
 _TRIES = 60
+_SMALLEST = 0.085
+_SMALLEST_OF_ALL = 0.068
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,8 @@ def _spots(rng: random.Random, width: int, height: int, count: int) -> list[tupl
     if count and rng.random() < 0.3:
         return _row(rng, width, height, count)
     shorter, longer = min(width, height), max(width, height)
-    least = max(0.085 * longer, 6.0) if longer < 2 * shorter else 0.075 * longer
+    smallest = _SMALLEST if longer < 2 * shorter and rng.random() < 0.8 else _SMALLEST_OF_ALL
+    least = max(smallest * longer, 6.0)
     most = (0.46, 0.4, 0.32, 0.26, 0.22, 0.19, 0.17)[count] * math.sqrt(shorter * longer)
     found: list[tuple[float, float, float]] = []
     alike = rng.uniform(least, max(least, min(most, 0.45 * shorter))) if rng.random() < 0.4 else None
