@@ -26,6 +26,7 @@ class Reference:
         params.n_ctx, params.n_batch, params.n_ubatch = 512, 512, 512
         params.n_threads = params.n_threads_batch = 1
         params.swa_full = True
+        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = native.llama_init_from_model(self._model, params)
         assert self._context
         stack.callback(native.llama_free, self._context)

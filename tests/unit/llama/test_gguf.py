@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tiny_llama import TEMPLATE
-from trenza_llama.core.gguf import GgufError, check_vocabulary, read_metadata
+from trenza_llama.core.gguf import GgufError, TensorInfo, check_vocabulary, read_head, read_metadata
 
 
 def u32(value: int) -> bytes:
@@ -88,3 +88,47 @@ def test_vocabularies(tokens: Any, valid: bool) -> None:
     else:
         with pytest.raises(GgufError, match="twice"):
             check_vocabulary({"tokenizer.ggml.tokens": tokens})
+
+
+def tensor(name: str, *shape: int, kind: int = 0, offset: int = 0) -> bytes:
+    return text(name) + u32(len(shape)) + b"".join(map(u64, shape)) + u32(kind) + u64(offset)
+
+
+def file_with_tensors(*tensors: bytes, alignment: int = 64) -> bytes:
+    entry = text("general.alignment") + u32(4) + u32(alignment)
+    return b"GGUF" + u32(3) + u64(len(tensors)) + u64(1) + entry + b"".join(tensors)
+
+
+def test_the_head_tells_where_tensors_are() -> None:
+    data = file_with_tensors(tensor("a", 8, 2), tensor("b", 64, kind=8, offset=64), tensor("c", 3, kind=99, offset=999))
+    head = read_head(data)
+    assert head.metadata == {"general.alignment": 64}
+    assert head.kinds == {"general.alignment": 4}
+    assert head.tensors["a"] == TensorInfo((8, 2), 0, 64)
+    assert head.tensors["b"] == TensorInfo((64,), 64, 68)
+    assert head.tensors["c"] == TensorInfo((3,), 999, None)
+    assert head.data_start % 64 == 0
+    assert 0 <= head.data_start - len(data) < 64
+    assert head.end == head.data_start + 999
+
+
+def test_the_head_of_a_real_file_ends_where_the_file_does(model_path: Path) -> None:
+    data = model_path.read_bytes()
+    head = read_head(data)
+    assert head.metadata == read_metadata(data)
+    assert 0 <= len(data) - head.end < 32
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(file_with_tensors(tensor("a", 8))[:-1], id="ends within a tensor"),
+        pytest.param(b"GGUF" + u32(3) + u64(2**40) + u64(0), id="too many tensors"),
+        pytest.param(file_with_tensors(text("a") + u32(5)), id="five dimensions"),
+        pytest.param(file_with_tensors(text("a") + u32(0)), id="no dimension"),
+        pytest.param(file_with_tensors(alignment=0), id="no alignment"),
+    ],
+)
+def test_broken_heads(data: bytes) -> None:
+    with pytest.raises(GgufError):
+        read_head(data)

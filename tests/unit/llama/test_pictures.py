@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +13,8 @@ from typing import Any
 
 import pytest
 from driver import GREEDY, Driver, ask
+from llama_cpp import Llama
+from llama_cpp.llama_chat_format import Llava15ChatHandler
 from reference import MARKER, Reference
 from tiny_llama import write_model
 from tiny_llava import TOKENS, picture, write_projector
@@ -27,6 +32,11 @@ CONTROLS = {
         *(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)),
     ),
 }
+
+HANDLERS_TEMPLATE = (
+    "{% for message in messages %}{% if message.role == 'user' %}\nUSER: {% endif %}{{ message.content }}{% endfor %}"
+    "\nASSISTANT: "
+)
 
 Start = Callable[..., Driver]
 
@@ -100,13 +110,43 @@ CONVERSATIONS: list[tuple[str | Picture, ...]] = [
 def test_answers_are_those_of_the_librarys_own_helpers(
     start: Start, seeing: Seeing, reference: Reference, batch_tokens: int
 ) -> None:
-    driver = seeing.start(start, batch_tokens=batch_tokens, context_length=512)
+    driver = seeing.start(start, batch_tokens=batch_tokens, context_length=512, flash_attention=False)
     for parts in CONVERSATIONS:
         prompt_tokens, tokens = reference.answer(rendered(*parts), shown(parts), 24)
         answer = driver.run_one(look(*parts))
         assert answer.started.prompt_tokens == prompt_tokens
         assert answer.text == reference.text(tokens)
         assert len(tokens) > 3
+
+
+def test_answers_are_those_of_llama_cpp_pythons_chat_handler(start: Start, llava: Seeing) -> None:
+    handler = Llava15ChatHandler(clip_model_path=str(llava.projector_path), verbose=False)
+    other = Llama(str(llava.model_path), chat_handler=handler, n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False)
+    driver = llava.start(start, context_length=512, chat_template=HANDLERS_TEMPLATE)
+    for seed in (1, 2, 3):
+        asked = {"type": "image_url", "image_url": {"url": data_url(picture(seed))}}
+        content = [asked, {"type": "text", "text": "What is it?"}]
+        reply = other.create_chat_completion(
+            messages=[{"role": "system", "content": "You see."}, {"role": "user", "content": content}],
+            temperature=0,
+            max_tokens=16,
+        )
+        messages = (ChatMessage("system", "You see."), ChatMessage("user", (picture(seed), "What is it?")))
+        answer = driver.run_one(GenerateRequest(ChatPrompt(messages), GREEDY, max_tokens=16))
+        # It leaves out bytes that are no text, of which a random model makes many.
+        assert answer.text.replace("\ufffd", "") == reply["choices"][0]["message"]["content"]
+    other.close()
+
+
+def data_url(shown: Picture) -> str:
+    """A picture as a PNG file, uncompressed, in a URL."""
+    rows = (shown.pixels[start : start + 3 * shown.width] for start in range(0, len(shown.pixels), 3 * shown.width))
+    header = struct.pack(">IIBBBBB", shown.width, shown.height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 def test_requests_together_answer_as_they_would_alone(start: Start, seeing: Seeing) -> None:
