@@ -25,6 +25,7 @@ from typing import Any
 
 import grpc
 import httpx
+import numpy as np
 from serving import one_model, running_service
 from trenza.audio.v1 import audio_pb2 as pb
 from trenza.audio.v1 import audio_pb2_grpc
@@ -76,12 +77,7 @@ def random_model(folder: Path, arguments: argparse.Namespace) -> Path:
 
 def compare(folder: Path, model: Path, arguments: argparse.Namespace) -> None:
     """Measures all sides with one model and prints a table."""
-    import sounds
-
-    recordings = []
-    for number in range(max(arguments.concurrency)):
-        recording = folder / f"recording-{number}.wav"
-        recordings.append(sounds.write_wav(recording, sounds.tones(arguments.seconds, number)))
+    recordings = spoken_recordings(folder, max(arguments.concurrency), arguments.seconds)
     columns = {"locked": measure_locked(model, recordings, arguments)}
     root = one_model(folder / "models", "audio", "whisper", {"model": model})
     shape = {"slots": max(arguments.concurrency), "batch": arguments.batch, "threads": arguments.threads}
@@ -102,6 +98,25 @@ def compare(folder: Path, model: Path, arguments: argparse.Namespace) -> None:
         speeds = "".join(f"{column[concurrent]:>10.1f}" for column in columns.values())
         ratios = "".join(f"{columns['service'][concurrent] / columns[peer][concurrent]:>11.2f}" for peer in peers)
         print(f"{concurrent:>10}{speeds}{ratios}", flush=True)
+
+
+def spoken_recordings(folder: Path, count: int, length_s: float) -> list[Path]:
+    """Files in which somebody counts, each from another number on; servers that look for speech first find it everywhere."""
+    import sounds
+    from trenza_audio.engines.espeak import Espeak
+    from trenza_audio.speaking.engine import EspeakSpec
+    from trenza_audio.speaking.stage import Line
+
+    synthesiser = Espeak(EspeakSpec())
+    wanted = round(length_s * sounds.RATE_HZ)
+    recordings = []
+    for number in range(count):
+        text = ", ".join(str(n) for n in range(100 * number, 100 * number + int(length_s * 3)))
+        spoken = synthesiser.speak(Line(text, "en-us", "gmw/en-US"), lambda: False).samples
+        places = np.arange(wanted) * (synthesiser.sample_rate_hz / sounds.RATE_HZ)
+        samples = np.interp(places, np.arange(len(spoken)), spoken).astype(np.int16)
+        recordings.append(sounds.write_wav(folder / f"recording-{number}.wav", samples))
+    return recordings
 
 
 def measure_locked(model: Path, recordings: list[Path], arguments: argparse.Namespace) -> Speeds:

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="side of the pictures in pixels; the model's own by default")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=0.0)
+    parser.add_argument("--pictures", type=int, default=32, help="pictures in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of either side")
     arguments = parser.parse_args()
@@ -97,14 +98,14 @@ def measure_locked(model: Path, arguments: argparse.Namespace) -> dict[int, floa
         ).images[0]
         image.save(io.BytesIO(), "PNG")
 
-    def one_round(concurrent: int) -> float:
+    def one_round() -> float:
         begun = time.perf_counter()
-        for number in range(concurrent):
+        for number in range(arguments.pictures):
             request(number)
-        return 60 * concurrent / (time.perf_counter() - begun)
+        return 60 * arguments.pictures / (time.perf_counter() - begun)
 
-    one_round(1)
-    return {c: statistics.median(one_round(c) for _ in range(arguments.rounds)) for c in CONCURRENCY}
+    request(0)
+    return {c: statistics.median(one_round() for _ in range(arguments.rounds)) for c in CONCURRENCY}
 
 
 async def measure_service(address: str, arguments: argparse.Namespace) -> dict[int, float]:
@@ -129,10 +130,16 @@ async def measure_service(address: str, arguments: argparse.Namespace) -> dict[i
 
         async def one_round(concurrent: int) -> float:
             begun = time.perf_counter()
-            await asyncio.gather(*(request(number) for number in range(concurrent)))
-            return 60 * concurrent / (time.perf_counter() - begun)
+            waiting = iter(range(arguments.pictures))
 
-        await one_round(1)
+            async def one_after_the_other() -> None:
+                for number in waiting:
+                    await request(number)
+
+            await asyncio.gather(*(one_after_the_other() for _ in range(concurrent)))
+            return 60 * arguments.pictures / (time.perf_counter() - begun)
+
+        await request(0)
         return {c: statistics.median([await one_round(c) for _ in range(arguments.rounds)]) for c in CONCURRENCY}
 
 
