@@ -6,6 +6,7 @@ import io
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,22 +49,34 @@ def _tint(rng: random.Random, colour: Ground) -> Rgb:
     return red, green, blue
 
 
-def corners(figure: Figure, scale: float, left: float, top: float, inner: float = 0.45) -> list[tuple[float, float]]:
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How stars and triangles are drawn: how far in a star's inner corners are, and whether triangles' sides are equal."""
+
+    inner: float = 0.45
+    equilateral: bool = False
+
+
+def corners(
+    figure: Figure, scale: float, left: float, top: float, style: Style | None = None
+) -> list[tuple[float, float]]:
     """The outline of a figure as a polygon; of a circle, one of 48 corners."""
-    points = _unit_outline(figure.shape, inner)
+    points = _unit_outline(figure.shape, style or Style())
     cosine, sine = math.cos(figure.turn), math.sin(figure.turn)
     x, y, r = figure.x * scale + left, figure.y * scale + top, figure.reach * scale
     return [(x + r * (a * cosine - b * sine), y + r * (a * sine + b * cosine)) for a, b in points]
 
 
-def _unit_outline(shape: Shape, inner: float) -> list[tuple[float, float]]:
+def _unit_outline(shape: Shape, style: Style) -> list[tuple[float, float]]:
     match shape:
         case "square":
             return [(-1, -1), (1, -1), (1, 1), (-1, 1)]
         case "triangle":
+            if style.equilateral:
+                return [(0, -1), (0.866, 0.5), (-0.866, 0.5)]
             return [(0, -1), (1, 1), (-1, 1)]
         case "star":
-            reaches = [1.1 if k % 2 == 0 else 1.1 * inner for k in range(10)]
+            reaches = [1.1 if k % 2 == 0 else 1.1 * style.inner for k in range(10)]
             return [(q * math.sin(k * math.pi / 5), -q * math.cos(k * math.pi / 5)) for k, q in enumerate(reaches)]
         case "circle":
             return [(math.cos(k * math.pi / 24), math.sin(k * math.pi / 24)) for k in range(48)]
@@ -77,11 +90,11 @@ def draw(scene: Scene, rng: random.Random, *, spoiled: bool = True, whole: bool 
     size = (width * oversampling, height * oversampling)
     picture = Image.new("RGB", size, _tint(rng, scene.background))
     brush = ImageDraw.Draw(picture)
-    inner = 0.45 if rng.random() < 0.5 else rng.uniform(0.38, 0.5)
+    style = Style(0.45 if rng.random() < 0.5 else rng.uniform(0.38, 0.5), rng.random() < 0.3)
     tints: dict[str, Rgb] = {}
     for figure in scene.figures:
         fill = tints.setdefault(figure.colour, _tint(rng, figure.colour))
-        brush.polygon(corners(figure, scale * oversampling, 0, 0, inner), fill=fill)
+        brush.polygon(corners(figure, scale * oversampling, 0, 0, style), fill=fill)
     picture = picture.reduce(oversampling) if oversampling > 1 else picture
     return _spoil(picture, rng) if spoiled else picture
 

@@ -44,12 +44,12 @@ _LONG_SHARE = 0.07
 class Settings:
     """How long and how fast the whole learns: the rate rises, stays, and falls to zero from `falling` to `conversations`."""
 
-    conversations: int = 62_000
-    falling: int = 26_000
+    conversations: int = 46_000
+    falling: int = 18_000
     rising: int = 1_200
     batch: int = 24
     alone_until: int = 5_000
-    few_until: int = 12_000
+    few_until: int = 10_000
     matrix_rate: float = 0.012
     other_rate: float = 1.5e-3
     eye_share: float = 0.5
@@ -97,10 +97,10 @@ def language_shape(tokenizer: Tokenizer) -> Shape:
 
 def make_batch(writer: Writer, rng: random.Random, size: int, patch: int, few: tuple[int, ...]) -> Batch:
     """Conversations, in some batches fewer and longer ones; of scenes with as many figures as one of `few`, or any number."""
-    tokens = TOKENS
+    wanted = TOKENS
     if rng.random() < _LONG_SHARE:
-        size, tokens = size // 2, 2 * TOKENS + rng.randint(0, TOKENS)
-    talks = [training_conversation(writer, rng, rng.choice(few) if few else None, tokens) for _ in range(size)]
+        size, wanted = size // 2, 2 * TOKENS + rng.randint(0, TOKENS)
+    talks = [training_conversation(writer, rng, rng.choice(few) if few else None, wanted) for _ in range(size)]
     scenes = [scene for talk in talks for scene in talk.scenes]
     pictures = pictures_of(scenes, rng, patch)
     length = max(len(talk.tokens) for talk in talks)
