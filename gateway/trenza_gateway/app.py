@@ -28,7 +28,9 @@ from trenza_gateway.routes.images_documentation import images_schemas
 from trenza_gateway.routes.media import media_router
 from trenza_gateway.routes.models import models_router
 from trenza_gateway.routes.ops import ops_router
+from trenza_gateway.routes.original_vision import original_vision_router
 from trenza_gateway.routes.parts import Parts
+from trenza_gateway.routes.vision_documentation import vision_schemas
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ def create_app(parts: Parts, access: Access) -> ASGIApp:
     for router in (
         models_router(parts),
         chat_router(parts),
+        original_vision_router(parts),
         completions_router(parts),
         hearing_router(parts),
         speech_router(parts),
@@ -76,7 +79,7 @@ def _document(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         document.setdefault("components", {}).setdefault("schemas", {}).update(
-            {**body_schemas(), **audio_schemas(), **images_schemas()}
+            {**body_schemas(), **audio_schemas(), **images_schemas(), **vision_schemas()}
         )
         return document
 

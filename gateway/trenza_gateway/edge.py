@@ -41,6 +41,7 @@ _KNOWN_PATHS = OPEN_PATHS | {
     "/v1/images/generations",
     "/v1/images/edits",
     "/v1/images/variations",
+    "/vision",
 }
 
 

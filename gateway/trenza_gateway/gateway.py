@@ -11,6 +11,7 @@ from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
 from trenza.common.v1 import common_pb2, common_pb2_grpc
 from trenza.images.v1 import images_pb2, images_pb2_grpc
 from trenza.scheduler.v1 import scheduler_pb2
+from trenza.vision.v1 import vision_pb2, vision_pb2_grpc
 from trenza_runtime.lifecycle import StartError
 from trenza_runtime.rpc.server import RpcServer, RpcService
 
@@ -26,6 +27,7 @@ from trenza_gateway.dispatch.intake.audio import AudioIntake
 from trenza_gateway.dispatch.intake.chat import ChatIntake
 from trenza_gateway.dispatch.intake.images import ImagesIntake
 from trenza_gateway.dispatch.intake.intake import Intake, JobLimits
+from trenza_gateway.dispatch.intake.vision import VisionIntake
 from trenza_gateway.dispatch.link import SchedulerLink
 from trenza_gateway.dispatch.placement import Placement
 from trenza_gateway.dispatch.replicas import Replicas
@@ -34,11 +36,15 @@ from trenza_gateway.front_door.callers import Callers
 from trenza_gateway.front_door.chat import ChatFrontDoor
 from trenza_gateway.front_door.images import ImagesFrontDoor
 from trenza_gateway.front_door.models import ModelsFrontDoor
+from trenza_gateway.front_door.pictures import Incoming
+from trenza_gateway.front_door.vision import VisionFrontDoor
 from trenza_gateway.http_server import HttpLimits, HttpServer
 from trenza_gateway.limits import AnswerLimits, Answers, Bodies, BodyLimits, RequestCounter
 from trenza_gateway.media.links import Links
 from trenza_gateway.media.opening import media_store
 from trenza_gateway.media.sweeping import sweep_forever
+from trenza_gateway.pictures.fetching import Fetcher, FetchRules
+from trenza_gateway.pictures.gathering import PictureLimits, Pictures
 from trenza_gateway.routes.parts import Parts
 from trenza_gateway.settings import Settings
 from trenza_gateway.uploads import UploadLimits, Uploads
@@ -72,11 +78,13 @@ class Gateway:
         self._counter = RequestCounter(settings.request_limit)
         self._answers = Answers(AnswerLimits(settings.answer_limit_bytes, settings.answers_limit_bytes))
         self._media = media_store(settings, time.time)
+        bodies = Bodies(_body_limits(settings))
+        self._fetcher = _fetcher(settings)
         parts = Parts(
             fleet=self._fleet,
             intake=intake,
             dispatcher=dispatcher,
-            bodies=Bodies(BodyLimits(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_read_s)),
+            bodies=bodies,
             uploads=Uploads(UploadLimits(settings.uploads_limit_bytes, settings.upload_read_s)),
             answers=self._answers,
             counter=self._counter,
@@ -87,10 +95,13 @@ class Gateway:
             image_limit_bytes=settings.image_limit_bytes,
             media=self._media,
             links=Links(settings.media_public_url, settings.media_trust_forwarded),
+            pictures=Pictures(_picture_limits(settings), bodies, self._fetcher),
         )
         self._http = HttpServer(create_app(parts, access), settings.host, settings.http_port, _http_limits(settings))
         rpc_host = f"[{settings.host}]" if settings.host.count(":") > 1 else settings.host
-        self._rpc = RpcServer(rpc_host, settings.grpc_port, _services(Callers(access), self._fleet, intake, dispatcher))
+        self._rpc = RpcServer(
+            rpc_host, settings.grpc_port, _services(Callers(access), parts, _incoming(settings, bodies))
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -116,6 +127,8 @@ class Gateway:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._fetcher is not None:
+            self._fetcher.close()
         await self._media.close()
         await self._replicas.close()
 
@@ -136,16 +149,40 @@ def _access(settings: Settings) -> Access:
         raise StartError(f"TRENZA_GATEWAY_API_KEYS_FILE cannot be used: {error}") from error
 
 
+def _body_limits(settings: Settings) -> BodyLimits:
+    # Base64 takes a third more than what it stands for, and line breaks in it a little.
+    pictures_bytes = settings.pictures_limit_bytes * 3 // 2
+    return BodyLimits(settings.body_limit_bytes, settings.bodies_limit_bytes, settings.body_read_s, pictures_bytes)
+
+
+def _picture_limits(settings: Settings) -> PictureLimits:
+    return PictureLimits(
+        settings.picture_limit, settings.picture_limit_bytes, settings.pictures_limit_bytes, settings.picture_url_s
+    )
+
+
+def _fetcher(settings: Settings) -> Fetcher | None:
+    if not settings.picture_urls:
+        return None
+    return Fetcher(FetchRules(settings.fetch_ports(), settings.fetch_networks()))
+
+
 def _http_limits(settings: Settings) -> HttpLimits:
     connections = ConnectionLimits(settings.connection_limit, settings.head_read_s, settings.write_stall_s)
     return HttpLimits(settings.keep_alive_s, connections)
 
 
-def _services(callers: Callers, fleet: Fleet, intake: Intake, dispatcher: Dispatcher) -> list[RpcService]:
+def _incoming(settings: Settings, bodies: Bodies) -> Incoming:
+    return Incoming(bodies, _picture_limits(settings), settings.upload_read_s)
+
+
+def _services(callers: Callers, parts: Parts, incoming: Incoming) -> list[RpcService]:
+    intake, dispatcher = parts.intake, parts.dispatcher
     chat = ChatFrontDoor(callers, ChatIntake(intake), dispatcher)
     audio = AudioFrontDoor(callers, AudioIntake(intake), dispatcher)
     images = ImagesFrontDoor(callers, ImagesIntake(intake), dispatcher)
-    models = ModelsFrontDoor(callers, fleet)
+    vision = VisionFrontDoor(callers, VisionIntake(intake), dispatcher, incoming)
+    models = ModelsFrontDoor(callers, parts.fleet)
     return [
         RpcService(
             chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name,
@@ -158,6 +195,10 @@ def _services(callers: Callers, fleet: Fleet, intake: Intake, dispatcher: Dispat
         RpcService(
             images_pb2.DESCRIPTOR.services_by_name["ImagesService"].full_name,
             lambda server: images_pb2_grpc.add_ImagesServiceServicer_to_server(images, server),
+        ),
+        RpcService(
+            vision_pb2.DESCRIPTOR.services_by_name["VisionService"].full_name,
+            lambda server: vision_pb2_grpc.add_VisionServiceServicer_to_server(vision, server),
         ),
         RpcService(
             common_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,

@@ -12,6 +12,7 @@ from trenza_gateway.openai.errors import SERVER, ApiError, bad_request
 
 _HELD = "trenza.held_body_bytes"
 _ANSWER_HELD = "trenza.held_answer_bytes"
+STRING_BLOCK_BYTES = 16 * 1024
 
 
 class ClientGone(Exception):
@@ -20,11 +21,15 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """`body_bytes` for one body, `all_bodies_bytes` for all running requests', `read_s` until one must be complete."""
+    """`body_bytes` for one body, `all_bodies_bytes` for all running requests', `read_s` until one must be complete.
+
+    Where pictures belong into a body, they may take `pictures_bytes` beside that.
+    """
 
     body_bytes: int
     all_bodies_bytes: int
     read_s: float
+    pictures_bytes: int = 0
 
 
 class Bodies:
@@ -34,43 +39,49 @@ class Bodies:
         self._limits = limits
         self._held_bytes = 0
 
-    async def read(self, request: Request) -> bytes:
+    async def read(self, request: Request, with_pictures: bool = False) -> bytes:
         """The body. Raises ApiError (413 too large, 408 too slow, 415 compressed, 503 too much at once) or ClientGone."""
-        self._require_size(declared_length(request))
+        limit_bytes = self._limits.body_bytes + (self._limits.pictures_bytes if with_pictures else 0)
+        _require_size(declared_length(request), limit_bytes)
         refuse_compression(request)
         try:
             async with asyncio.timeout(self._limits.read_s):
-                return await self._collect(request)
+                body = await self._collect(request, limit_bytes)
         except TimeoutError:
             message = f"The body did not arrive within {self._limits.read_s:g} s."
             raise ApiError(408, message, code="body_timeout", headers={"connection": "close"}) from None
+        if len(body) > self._limits.body_bytes:
+            # Values take many times the memory of their JSON; only inside long strings may there be more of it.
+            _require_size(len(body) - long_strings_bytes(body), self._limits.body_bytes, ", pictures aside,")
+        return body
+
+    def hold(self, scope: Scope, size_bytes: int) -> None:
+        """Counts memory that a request takes beside its body until it ends. Raises ApiError (503 too much at once)."""
+        if not self.try_hold(scope, size_bytes):
+            raise ApiError(503, "Too many large requests at once.", kind=SERVER, code="overloaded", retry_after_s=1)
+
+    def try_hold(self, scope: Scope, size_bytes: int) -> bool:
+        """Counts memory, and tells whether there is that much; `forget` must follow in either case."""
+        self._held_bytes += size_bytes
+        scope[_HELD] = scope.get(_HELD, 0) + size_bytes
+        return self._held_bytes <= self._limits.all_bodies_bytes
 
     def forget(self, scope: Scope) -> None:
         """The request has ended; its body counts no more."""
         self._held_bytes -= scope.pop(_HELD, 0)
 
-    async def _collect(self, request: Request) -> bytes:
+    async def _collect(self, request: Request, limit_bytes: int) -> bytes:
         body = bytearray()
         while True:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk = message.get("body", b"")
-            self._hold(request.scope, len(chunk))
+            self.hold(request.scope, len(chunk))
             body += chunk
-            self._require_size(len(body))
+            _require_size(len(body), limit_bytes)
             if not message.get("more_body", False):
                 return bytes(body)
-
-    def _hold(self, scope: Scope, size_bytes: int) -> None:
-        self._held_bytes += size_bytes
-        scope[_HELD] = scope.get(_HELD, 0) + size_bytes
-        if self._held_bytes > self._limits.all_bodies_bytes:
-            raise ApiError(503, "Too many large requests at once.", kind=SERVER, code="overloaded", retry_after_s=1)
-
-    def _require_size(self, size_bytes: int) -> None:
-        if size_bytes > self._limits.body_bytes:
-            raise ApiError(413, f"The body must be at most {self._limits.body_bytes} bytes.", code="body_too_large")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,24 @@ class Answers:
     def forget(self, scope: Scope) -> None:
         """The request has ended; its answer counts no more."""
         self.held_bytes -= scope.pop(_ANSWER_HELD, 0)
+
+
+def long_strings_bytes(body: bytes) -> int:
+    """How much of a JSON body lies within long strings without commas, as base64 is; in whole blocks.
+
+    A block with neither quotes nor commas cannot hold several values.
+    """
+    blocks = range(0, len(body) - STRING_BLOCK_BYTES + 1, STRING_BLOCK_BYTES)
+    return STRING_BLOCK_BYTES * sum(
+        body.find(b'"', start, start + STRING_BLOCK_BYTES) < 0
+        and body.find(b",", start, start + STRING_BLOCK_BYTES) < 0
+        for start in blocks
+    )
+
+
+def _require_size(size_bytes: int, limit_bytes: int, aside: str = "") -> None:
+    if size_bytes > limit_bytes:
+        raise ApiError(413, f"The body{aside} must be at most {limit_bytes} bytes.", code="body_too_large")
 
 
 def refuse_compression(request: Request) -> None:

@@ -47,6 +47,7 @@ def count_tokens(model: str, usage: common_pb2.TokenUsage) -> None:
     TOKENS.labels(model, "prompt").inc(usage.prompt_tokens)
     TOKENS.labels(model, "cached").inc(usage.cached_tokens)
     TOKENS.labels(model, "completion").inc(usage.completion_tokens)
+    TOKENS.labels(model, "image").inc(usage.image_tokens)
 
 
 def count_sound(model: str, summary: audio_pb2.TranscriptSummary | audio_pb2.SpeechSummary) -> int:

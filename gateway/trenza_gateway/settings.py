@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trenza_gateway.auth.access import is_loopback
+from trenza_gateway.pictures.addresses import Network
 
 MIB = 2**20
 
@@ -45,6 +47,29 @@ class Settings(BaseSettings):
         description="Uploads of all running requests together, in temporary files; more is 503.",
     )
     upload_read_s: float = Field(default=600, gt=0, description="Until an upload must have arrived; later is 408.")
+    picture_limit: int = Field(default=16, ge=1, le=1000, description="Pictures in one conversation.")
+    picture_limit_bytes: int = Field(
+        default=20 * MIB, ge=1024, description="Largest picture in a conversation; more is 413."
+    )
+    pictures_limit_bytes: int = Field(
+        default=32 * MIB,
+        ge=1024,
+        description="Pictures of one conversation together; more is 413. Its body may be larger by what they take in base64.",
+    )
+    picture_urls: bool = Field(
+        default=False,
+        description="Fetch pictures that conversations name by http and https URLs; otherwise they are 400.",
+    )
+    picture_url_s: float = Field(default=10, gt=0, description="Until a picture must have been fetched; later is 400.")
+    picture_url_ports: str = Field(
+        default="80,443", pattern=r"^\d{1,5}(,\d{1,5})*$", description="Ports that pictures may be fetched from."
+    )
+    picture_url_networks: str = Field(
+        default="",
+        description=(
+            "Networks such as `10.1.0.0/16`, separated by commas, that pictures may be fetched from although they are not public."
+        ),
+    )
     answer_limit_bytes: int = Field(
         default=256 * MIB,
         ge=1024,
@@ -116,4 +141,16 @@ class Settings(BaseSettings):
                 f"TRENZA_GATEWAY_HOST={self.host} can be reached from other machines, which needs API keys: make one with "
                 "`trenza keys create NAME --file FILE` and set TRENZA_GATEWAY_API_KEYS_FILE=FILE, or listen on 127.0.0.1."
             )
+        try:
+            self.fetch_networks()
+        except ValueError as error:
+            return f"TRENZA_GATEWAY_PICTURE_URL_NETWORKS: {error}"
         return None
+
+    def fetch_networks(self) -> list[Network]:
+        """The networks of `picture_url_networks`. Raises ValueError."""
+        return [ip_network(text.strip()) for text in self.picture_url_networks.split(",") if text.strip()]
+
+    def fetch_ports(self) -> frozenset[int]:
+        """The ports of `picture_url_ports`."""
+        return frozenset(int(text) for text in self.picture_url_ports.split(","))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Protocol, TypeVar
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -12,6 +13,7 @@ from trenza.audio.v1 import audio_pb2
 from trenza.chat.v1 import chat_pb2
 from trenza.common.v1 import common_pb2
 from trenza.images.v1 import images_pb2
+from trenza.vision.v1 import vision_pb2
 
 from trenza_gateway.dispatch.core.leases import Lease
 from trenza_gateway.dispatch.dispatcher import Metadata, StartCall
@@ -19,6 +21,8 @@ from trenza_gateway.dispatch.replicas import Replica
 
 RequestT = TypeVar("RequestT", bound=Message)
 AnswerT = TypeVar("AnswerT", bound=Message)
+
+_UploadCall = grpc.aio.StreamStreamCall[RequestT, AnswerT] | grpc.aio.StreamUnaryCall[RequestT, AnswerT]
 
 Upload = Callable[[str], AsyncIterator[RequestT]]
 """The messages of an upload under a lease of that id, from the first one; asked for anew by each attempt."""
@@ -62,6 +66,18 @@ def edit_call(upload: Upload[images_pb2.EditRequest]) -> StartCall[images_pb2.Ed
 def vary_call(upload: Upload[images_pb2.VaryRequest]) -> StartCall[images_pb2.VaryResponse]:
     """Calls Vary."""
     return _uploading(upload, lambda replica: replica.images.Vary)
+
+
+def describe_call(upload: Upload[vision_pb2.DescribeRequest]) -> StartCall[vision_pb2.DescribeResponse]:
+    """Calls Describe."""
+    return _uploading(upload, lambda replica: replica.vision.Describe)
+
+
+def count_pictured_tokens_call(
+    upload: Upload[vision_pb2.CountTokensRequest],
+) -> StartCall[vision_pb2.CountTokensResponse]:
+    """Calls the vision service's CountTokens, whose answer is one message."""
+    return _uploading(upload, lambda replica: replica.vision.CountTokens, _only)
 
 
 def transcribe_call(upload: Upload[audio_pb2.TranscribeRequest]) -> StartCall[audio_pb2.TranscribeResponse]:
@@ -117,9 +133,21 @@ def _single(
     return start
 
 
+async def _each(call: Any) -> AsyncGenerator[Any, None]:
+    """The messages of a call that answers with several."""
+    async for message in call:
+        yield message
+
+
+async def _only(call: Any) -> AsyncGenerator[Any, None]:
+    """The message of a call that answers with one."""
+    yield await call
+
+
 def _uploading(
     upload: Upload[RequestT],
-    method: Callable[[Replica], Callable[..., grpc.aio.StreamStreamCall[RequestT, AnswerT]]],
+    method: Callable[[Replica], Callable[..., _UploadCall[RequestT, AnswerT]]],
+    answers: Callable[[_UploadCall[RequestT, AnswerT]], AsyncGenerator[AnswerT, None]] = _each,
 ) -> StartCall[AnswerT]:
     async def start(
         replica: Replica, lease: Lease, limit_s: float, metadata: Metadata
@@ -139,8 +167,9 @@ def _uploading(
         call.add_done_callback(stop_sending)
         sending.add_done_callback(stop_calling)
         try:
-            async for message in call:
-                yield message
+            async with aclosing(answers(call)) as messages:
+                async for message in messages:
+                    yield message
         except asyncio.CancelledError:
             if failure := _failure(sending):
                 raise failure from None
@@ -152,7 +181,7 @@ def _uploading(
     return start
 
 
-async def _send(call: grpc.aio.StreamStreamCall[RequestT, AnswerT], requests: AsyncIterator[RequestT]) -> None:
+async def _send(call: _UploadCall[RequestT, AnswerT], requests: AsyncIterator[RequestT]) -> None:
     """Writes the requests as fast as the replica takes them. That the call ends meanwhile is for its reader to find out."""
     async for request in requests:
         try:

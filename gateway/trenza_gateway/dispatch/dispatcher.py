@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
 from trenza.images.v1 import images_pb2
+from trenza.vision.v1 import vision_pb2
 from trenza_runtime.errors import RpcFault, from_rpc_error
 
 from trenza_gateway import metrics
@@ -124,7 +125,8 @@ class _Attempt:
         if not self.begun:
             self.begun = True
             metrics.FIRST_MESSAGE_S.labels(self._job.model).observe(_now() - self._job.arrived_at)
-        usage = getattr(message, "usage", None)
+        said = message.answer if isinstance(message, vision_pb2.DescribeResponse) else message
+        usage = getattr(said, "usage", None)
         if isinstance(usage, common_pb2.TokenUsage) and (usage.prompt_tokens or usage.completion_tokens):
             self._units = usage.prompt_tokens + usage.completion_tokens
             metrics.count_tokens(self._job.model, usage)

@@ -11,6 +11,7 @@ import grpc
 from trenza.audio.v1 import audio_pb2_grpc
 from trenza.chat.v1 import chat_pb2_grpc
 from trenza.images.v1 import images_pb2_grpc
+from trenza.vision.v1 import vision_pb2_grpc
 from trenza_runtime.rpc.channel import open_channel
 
 
@@ -22,6 +23,7 @@ class Replica:
     chat: chat_pb2_grpc.ChatServiceAsyncStub
     audio: audio_pb2_grpc.AudioServiceAsyncStub
     images: images_pb2_grpc.ImagesServiceAsyncStub
+    vision: vision_pb2_grpc.VisionServiceAsyncStub
     calls: int = 0
     gone: bool = False
 
@@ -72,4 +74,5 @@ def _open(address: str) -> Replica:
     chat: chat_pb2_grpc.ChatServiceAsyncStub = chat_pb2_grpc.ChatServiceStub(channel)
     audio: audio_pb2_grpc.AudioServiceAsyncStub = audio_pb2_grpc.AudioServiceStub(channel)
     images: images_pb2_grpc.ImagesServiceAsyncStub = images_pb2_grpc.ImagesServiceStub(channel)
-    return Replica(channel, chat, audio, images)
+    vision: vision_pb2_grpc.VisionServiceAsyncStub = vision_pb2_grpc.VisionServiceStub(channel)
+    return Replica(channel, chat, audio, images, vision)

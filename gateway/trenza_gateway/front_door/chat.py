@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TypeVar
 
-import grpc
 from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
-from trenza_runtime.errors import Reason, RpcFault
 
 from trenza_gateway import metrics
 from trenza_gateway.dispatch.calls import chat_call, complete_call, count_tokens_call, embed_call
@@ -16,8 +13,7 @@ from trenza_gateway.dispatch.dispatcher import Dispatcher, MessageT, StartCall
 from trenza_gateway.dispatch.intake.chat import ChatIntake
 from trenza_gateway.dispatch.job import Job
 from trenza_gateway.front_door.callers import Callers, Context
-
-_T = TypeVar("_T")
+from trenza_gateway.front_door.single import only
 
 
 class ChatFrontDoor(chat_pb2_grpc.ChatServiceServicer):
@@ -52,25 +48,16 @@ class ChatFrontDoor(chat_pb2_grpc.ChatServiceServicer):
         """Turns texts into vectors."""
         self._callers.settle(context, request.context)
         job = self._intake.embedding(request, context.time_remaining())
-        return await _only(self._run(job, embed_call(request)))
+        return await only(self._run(job, embed_call(request)))
 
     async def CountTokens(self, request: chat_pb2.CountTokensRequest, context: Context) -> chat_pb2.CountTokensResponse:
         """Counts a conversation's tokens."""
         self._callers.settle(context, request.context)
         job = self._intake.token_count(request, context.time_remaining())
-        return await _only(self._run(job, count_tokens_call(request)))
+        return await only(self._run(job, count_tokens_call(request)))
 
     async def _run(self, job: Job, call: StartCall[MessageT]) -> AsyncGenerator[MessageT, None]:
         with metrics.IN_FLIGHT.labels("grpc").track_inprogress():
             async with aclosing(self._dispatcher.run(job, call)) as messages:
                 async for message in messages:
                     yield message
-
-
-async def _only(messages: AsyncGenerator[_T, None]) -> _T:
-    """The one message of an answer, which is read to its end so that it counts as completed."""
-    async with aclosing(messages):
-        found = [message async for message in messages]
-    if len(found) != 1:
-        raise RpcFault(grpc.StatusCode.INTERNAL, Reason.INTERNAL, "The replica sent no answer.")
-    return found[0]

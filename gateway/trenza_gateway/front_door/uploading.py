@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from trenza.audio.v1 import audio_pb2
 from trenza.images.v1 import images_pb2
 from trenza_runtime.errors import Reason, RpcFault
@@ -23,6 +24,7 @@ RequestT = TypeVar(
     images_pb2.VaryRequest,
 )
 
+MessageT = TypeVar("MessageT", bound=Message)
 
 COURTESY_S = 1.0
 COURTESY_MESSAGES = 64
@@ -30,7 +32,7 @@ COURTESY_MESSAGES = 64
 
 
 @asynccontextmanager
-async def heard_out(requests: AsyncIterator[RequestT]) -> AsyncIterator[AsyncIterator[RequestT]]:
+async def heard_out(requests: AsyncIterator[MessageT]) -> AsyncIterator[AsyncIterator[MessageT]]:
     """The requests, for use inside; a caller who is refused there may send on for a while before it is told.
 
     Many clients take an end in mid-sentence for a broken connection, and never see the reason.
@@ -48,17 +50,17 @@ async def heard_out(requests: AsyncIterator[RequestT]) -> AsyncIterator[AsyncIte
         raise
 
 
-class _Shared(Generic[RequestT]):
+class _Shared(Generic[MessageT]):
     """Requests that several may ask for at the same time; each goes to one of them."""
 
-    def __init__(self, requests: AsyncIterator[RequestT]) -> None:
-        self._requests: AsyncIterator[RequestT] = aiter(requests)
+    def __init__(self, requests: AsyncIterator[MessageT]) -> None:
+        self._requests: AsyncIterator[MessageT] = aiter(requests)
         self._asking = asyncio.Lock()
 
-    def __aiter__(self) -> AsyncIterator[RequestT]:
+    def __aiter__(self) -> AsyncIterator[MessageT]:
         return self
 
-    async def __anext__(self) -> RequestT:
+    async def __anext__(self) -> MessageT:
         async with self._asking:
             return await anext(self._requests)
 

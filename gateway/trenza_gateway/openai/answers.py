@@ -38,7 +38,7 @@ def usage_object(usage: common_pb2.TokenUsage) -> dict[str, Any]:
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "image_tokens": usage.image_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
@@ -66,6 +66,7 @@ class Tally:
             self.usage.prompt_tokens += message.usage.prompt_tokens
             self.usage.cached_tokens += message.usage.cached_tokens
             self.usage.completion_tokens += message.usage.completion_tokens
+            self.usage.image_tokens += message.usage.image_tokens
             self.usage.reasoning_tokens += message.usage.reasoning_tokens
 
     def finished(self, choice: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from trenza.chat.v1 import chat_pb2
@@ -10,7 +11,7 @@ from trenza_gateway.openai.answers import FINISH_REASONS, Identity, Tally, finit
 from trenza_gateway.openai.encoding import DONE, event, json_bytes
 from trenza_gateway.openai.errors import bad_request
 from trenza_gateway.openai.options import generation_options, response_format
-from trenza_gateway.openai.requests import ChatBody, ChatMessage, ContentPart
+from trenza_gateway.openai.requests import ChatBody, ChatMessage, ContentPart, ImageUrl
 
 _ROLES = {
     "system": chat_pb2.ROLE_SYSTEM,
@@ -21,11 +22,37 @@ _ROLES = {
 }
 
 
-def chat_request(body: ChatBody) -> chat_pb2.ChatRequest:
-    """The proto of a request, without its context. Raises a 400 ApiError for what the models here cannot honour."""
+_DETAILS = {
+    None: chat_pb2.IMAGE_DETAIL_UNSPECIFIED,
+    "auto": chat_pb2.IMAGE_DETAIL_AUTO,
+    "low": chat_pb2.IMAGE_DETAIL_LOW,
+    "high": chat_pb2.IMAGE_DETAIL_HIGH,
+    "original": chat_pb2.IMAGE_DETAIL_HIGH,
+}
+
+
+def shown_pictures(body: ChatBody) -> Iterator[tuple[str, ImageUrl]]:
+    """The pictures of a conversation and the fields that show them, in order. Raises a 400 ApiError where one is wrong."""
+    for index, message in enumerate(body.messages):
+        for position, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            if part.type == "image_url":
+                path = f"messages[{index}].content[{position}]"
+                if message.role != "user":
+                    raise bad_request("Only a user's message may show pictures.", param=path)
+                if part.image_url is None:
+                    raise bad_request(f"Missing required field: '{path}.image_url'.", param=f"{path}.image_url")
+                yield path, part.image_url
+
+
+def chat_request(body: ChatBody, numbers: Iterable[int] = ()) -> chat_pb2.ChatRequest:
+    """The proto of a request, without its context. Raises a 400 ApiError for what the models here cannot honour.
+
+    `numbers` are those under which its pictures are uploaded, in the order of `shown_pictures`.
+    """
+    left = iter(numbers)
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     return chat_pb2.ChatRequest(
-        messages=[_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)],
+        messages=[_message(message, f"messages[{index}]", left) for index, message in enumerate(body.messages)],
         options=generation_options(body, max_tokens, _top_logprobs(body)),
         response_format=response_format(body),
     )
@@ -39,7 +66,7 @@ def _top_logprobs(body: ChatBody) -> int | None:
     return None
 
 
-def _message(said: ChatMessage, path: str) -> chat_pb2.Message:
+def _message(said: ChatMessage, path: str, numbers: Iterator[int]) -> chat_pb2.Message:
     message = chat_pb2.Message(
         role=_ROLES[said.role],
         name=said.name or "",
@@ -55,18 +82,25 @@ def _message(said: ChatMessage, path: str) -> chat_pb2.Message:
         raise bad_request(f"Missing required field: '{path}.tool_call_id'.", param=f"{path}.tool_call_id")
     if said.tool_calls and said.role != "assistant":
         raise bad_request("Only an assistant's message may have 'tool_calls'.", param=f"{path}.tool_calls")
-    _add_content(message, said, f"{path}.content")
+    _add_content(message, said, f"{path}.content", numbers)
     return message
 
 
-def _add_content(message: chat_pb2.Message, said: ChatMessage, path: str) -> None:
-    """Puts what is said into the message: texts joined into one part, refusals into theirs."""
+def _add_content(message: chat_pb2.Message, said: ChatMessage, path: str, numbers: Iterator[int]) -> None:
+    """Puts what is said into the message: texts joined into one part, refusals into theirs.
+
+    Where there are pictures, every part stays a part, so that what is said about one later can name it.
+    """
     if said.content is None:
         if said.role != "assistant" or not (said.tool_calls or said.refusal):
             raise bad_request(f"Invalid value for '{path}': it must be a string or a list of parts.", param=path)
         return
     texts = [said.content] if isinstance(said.content, str) else []
-    for index, part in enumerate(() if isinstance(said.content, str) else said.content):
+    parts = [] if isinstance(said.content, str) else said.content
+    if any(part.type == "image_url" for part in parts):
+        message.content.extend(_part(part, f"{path}[{index}]", numbers) for index, part in enumerate(parts))
+        return
+    for index, part in enumerate(parts):
         if part.type == "refusal" and said.role == "assistant" and part.refusal is not None:
             message.refusal += part.refusal
         else:
@@ -74,10 +108,17 @@ def _add_content(message: chat_pb2.Message, said: ChatMessage, path: str) -> Non
     message.content.add(text="".join(texts))
 
 
+def _part(part: ContentPart, path: str, numbers: Iterator[int]) -> chat_pb2.ContentPart:
+    if part.image_url is None or part.type != "image_url":
+        return chat_pb2.ContentPart(text=_text_of(part, path))
+    picture = chat_pb2.ImagePart(upload_index=next(numbers), detail=_DETAILS[part.image_url.detail])
+    return chat_pb2.ContentPart(image=picture)
+
+
 def _text_of(part: ContentPart, path: str) -> str:
     if part.type != "text":
         raise bad_request(
-            f"Invalid value for '{path}': the models served here take text only, not '{part.type}'.",
+            f"Invalid value for '{path}': the models served here take texts and pictures, not '{part.type}'.",
             param=path,
             code="unsupported_content",
         )
@@ -136,6 +177,11 @@ class ChatAnswer:
             }
         )
 
+    def content(self, choice: int) -> str:
+        """What a choice says. Raises AnswerError as `body` does."""
+        self._tally.require_complete()
+        return self._choices[choice].content
+
 
 class _WholeChoice:
     """One choice as it grows."""
@@ -157,10 +203,14 @@ class _WholeChoice:
         if delta.finish_reason:
             self._finish_reason = FINISH_REASONS.get(delta.finish_reason, "stop")
 
+    @property
+    def content(self) -> str:
+        return "".join(self._content)
+
     def object(self) -> dict[str, Any]:
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": "".join(self._content),
+            "content": self.content,
             "refusal": "".join(self._refusal) or None,
         }
         if any(self._reasoning):

@@ -86,6 +86,8 @@ _BY_REASON: Mapping[str, _Shape] = {
     "CONTEXT_LENGTH_EXCEEDED": _Shape(400, INVALID_REQUEST, "context_length_exceeded"),
     "INVALID_ARGUMENT": _Shape(400, INVALID_REQUEST, None),
     "INVALID_AUDIO": _Shape(400, INVALID_REQUEST, "invalid_audio", "file"),
+    "PICTURE_INVALID": _Shape(400, INVALID_REQUEST, "invalid_image"),
+    "PICTURES_UNSUPPORTED": _Shape(400, INVALID_REQUEST, "unsupported_content"),
     "FILE_TOO_LARGE": _Shape(413, INVALID_REQUEST, "upload_too_large", "file"),
     "INVALID_GRAMMAR": _Shape(400, INVALID_REQUEST, "invalid_grammar", "response_format"),
     "UNSUPPORTED": _Shape(400, INVALID_REQUEST, "unsupported_value"),

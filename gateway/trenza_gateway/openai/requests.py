@@ -22,12 +22,23 @@ _TokenIds = Annotated[list[_TokenId], Field(min_length=1, max_length=MAX_PROMPT_
 _StopText = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
+class ImageUrl(Strict):
+    """Where a picture is, and how closely to look at it."""
+
+    url: str = Field(
+        min_length=1,
+        description="A data URL (`data:image/png;base64,…`), or one of the net where the gateway fetches such.",
+    )
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
 class ContentPart(Strict):
-    """A piece of a turn. Texts and refusals are honoured; the other kinds are known in order to be refused by name."""
+    """A piece of a turn. Texts, refusals and pictures are honoured; the other kinds are known in order to be refused by name."""
 
     type: Literal["text", "refusal", "image_url", "input_audio", "file"]
     text: str | None = None
     refusal: str | None = None
+    image_url: ImageUrl | None = None
 
 
 class FunctionCall(Strict):

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
 from trenza_gateway.openai.requests import ChatBody, CompletionBody
+from trenza_gateway.routes.vision_documentation import CHAT_EXAMPLES
 
 REF_TEMPLATE = "#/components/schemas/{model}"
 
@@ -58,7 +59,7 @@ def _documentation(body: type[BaseModel], examples: dict[str, Any]) -> dict[str,
     }
 
 
-CHAT_DOCUMENTATION = _documentation(ChatBody, _CHAT_EXAMPLES)
+CHAT_DOCUMENTATION = _documentation(ChatBody, {**_CHAT_EXAMPLES, **CHAT_EXAMPLES})
 COMPLETION_DOCUMENTATION = _documentation(CompletionBody, _COMPLETION_EXAMPLES)
 
 

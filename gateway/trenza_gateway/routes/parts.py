@@ -20,6 +20,7 @@ from trenza_gateway.openai.answers import Identity
 from trenza_gateway.openai.bodies import ModelBody
 from trenza_gateway.openai.fields import ignored_header
 from trenza_gateway.openai.options import priority_class
+from trenza_gateway.pictures.gathering import Pictures
 from trenza_gateway.uploads import Uploads
 
 
@@ -42,6 +43,7 @@ class Parts:
     image_limit_bytes: int
     media: MediaStore
     links: Links
+    pictures: Pictures
 
     def identity(self, prefix: str, model: str) -> Identity:
         """The identity of a new answer; its id begins with `prefix`."""

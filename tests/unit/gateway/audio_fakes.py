@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import httpx
-from gateway_fakes import FakeScheduler, eventually
+from fleet_fakes import FakeServer, Fleet, running_fleet
 from trenza.audio.v1 import audio_pb2, audio_pb2_grpc
 from trenza.common.v1 import common_pb2
-from trenza.scheduler.v1 import scheduler_pb2
-from trenza_gateway.gateway import Gateway
-from trenza_gateway.settings import Settings
 from trenza_runtime.errors import Reason, RpcFault
-from trenza_runtime.rpc.server import RpcServer, RpcService
 
 HEARS = "starter-whisper"
 SPEAKS = "starter-voice"
@@ -149,11 +144,14 @@ def speaking_fails(fault: RpcFault, after_chunks: int = 0) -> SpeakScript:
     return script
 
 
-class FakeAudioReplica(audio_pb2_grpc.AudioServiceServicer):
+class FakeAudioReplica(FakeServer, audio_pb2_grpc.AudioServiceServicer):
     """An audio replica that follows its scripts."""
 
+    SERVICE = "trenza.audio.v1.AudioService"
+    MODALITY = common_pb2.MODALITY_AUDIO
+
     def __init__(self, replica_id: str, hears: str = HEARS, speaks: str = SPEAKS) -> None:
-        self.replica_id = replica_id
+        super().__init__(replica_id)
         self.hears = hears
         self.speaks = speaks
         self.hear: HearScript = writes_down
@@ -162,27 +160,9 @@ class FakeAudioReplica(audio_pb2_grpc.AudioServiceServicer):
         self.uploads: list[Heard] = []
         self.spoken: list[audio_pb2.SpeakRequest] = []
         self.asked: list[audio_pb2.ListVoicesRequest] = []
-        self.metadata: list[dict[str, Any]] = []
-        self.running = 0
-        self.cancelled = 0
-        self.address = ""
-        self._server: RpcServer | None = None
 
-    async def start(self) -> None:
-        service = RpcService(
-            "trenza.audio.v1.AudioService",
-            lambda server: audio_pb2_grpc.add_AudioServiceServicer_to_server(self, server),
-        )
-        self._server = RpcServer("127.0.0.1", 0, [service])
-        self.address = f"127.0.0.1:{await self._server.start()}"
-
-    async def die(self) -> None:
-        """Stops at once; running calls break."""
-        if self._server is not None:
-            inner = self._server._server
-            assert inner is not None
-            await inner.stop(0)
-            self._server = None
+    def add_to(self, server: grpc.aio.Server) -> None:
+        audio_pb2_grpc.add_AudioServiceServicer_to_server(self, server)
 
     async def Transcribe(self, requests: Any, context: Any) -> AsyncIterator[audio_pb2.TranscribeResponse]:
         async for message in self._hear(audio_pb2.TranscribeResponse, requests, context):
@@ -195,7 +175,7 @@ class FakeAudioReplica(audio_pb2_grpc.AudioServiceServicer):
     async def Speak(self, request: audio_pb2.SpeakRequest, context: Any) -> AsyncIterator[audio_pb2.SpeakResponse]:
         self.spoken.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
-        with self._counted():
+        with self.counted():
             async for message in self.speak(request, context):
                 yield message
 
@@ -219,20 +199,9 @@ class FakeAudioReplica(audio_pb2_grpc.AudioServiceServicer):
         upload = Heard(first.config)
         self.uploads.append(upload)
         self.metadata.append(dict(context.invocation_metadata()))
-        with self._counted():
+        with self.counted():
             async for message in self.hear(answer, upload, requests):
                 yield message
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.running += 1
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):  # the latter while a message is being written
-            self.cancelled += 1
-            raise
-        finally:
-            self.running -= 1
 
     @property
     def models(self) -> list[common_pb2.Model]:
@@ -251,52 +220,9 @@ class FakeAudioReplica(audio_pb2_grpc.AudioServiceServicer):
             for name, capabilities in offers.items()
         ]
 
-    def view(self) -> scheduler_pb2.ReplicaView:
-        """The replica as a snapshot shows it."""
-        state = scheduler_pb2.ReplicaState(
-            replica_id=self.replica_id,
-            generation=1,
-            modality=common_pb2.MODALITY_AUDIO,
-            address=self.address,
-            models=[scheduler_pb2.ModelState(model=model) for model in self.models],
-            queue_limit=8,
-        )
-        return scheduler_pb2.ReplicaView(state=state, health=scheduler_pb2.REPLICA_HEALTH_LIVE)
 
-
-class AudioScheduler(FakeScheduler):
-    """Grants a replica that serves the model."""
-
-    def __init__(self, replicas: Any) -> None:
-        super().__init__(replicas)
-        self.serving: list[FakeAudioReplica] = list(replicas)
-
-    def grant(self, ticket: scheduler_pb2.Ticket) -> scheduler_pb2.AdmitResponse | None:
-        able: Any = [replica for replica in self.serving if ticket.model in {model.name for model in replica.models}]
-        self.replicas[:] = able
-        try:
-            return super().grant(ticket)
-        finally:
-            everybody: Any = self.serving
-            self.replicas[:] = everybody
-
-
-@dataclass
-class AudioFleet:
+class AudioFleet(Fleet[FakeAudioReplica]):
     """A gateway with a fake scheduler and fake audio replicas behind it."""
-
-    scheduler: AudioScheduler
-    replicas: list[FakeAudioReplica]
-    gateway: Gateway
-    client: httpx.AsyncClient = field(repr=False)
-
-    @property
-    def http_url(self) -> str:
-        return f"http://127.0.0.1:{self.gateway.http_port}"
-
-    @property
-    def grpc_address(self) -> str:
-        return f"127.0.0.1:{self.gateway.grpc_port}"
 
     async def transcribe(self, content: bytes = SOUND, path: str = "transcriptions", **fields: Any) -> httpx.Response:
         """Uploads a sound with fields; a list becomes a field that comes several times."""
@@ -306,15 +232,6 @@ class AudioFleet:
 
     async def speak(self, text: str = "hello there", **fields: Any) -> httpx.Response:
         return await self.client.post("/v1/audio/speech", json=speech_body(text, **fields))
-
-    def outcomes(self) -> list[str]:
-        return [scheduler_pb2.Outcome.Name(release.outcome) for release in self.scheduler.releases]
-
-    async def ready(self) -> None:
-        await eventually(self._is_ready)
-
-    async def _is_ready(self) -> bool:
-        return (await self.client.get("/readyz")).status_code == 200
 
 
 def speech_body(text: str = "hello there", **fields: Any) -> dict[str, Any]:
@@ -326,23 +243,5 @@ def speech_body(text: str = "hello there", **fields: Any) -> dict[str, Any]:
 async def audio_fleet(*replicas: FakeAudioReplica, **settings: Any) -> AsyncIterator[AudioFleet]:
     """A running fleet; of one replica where none are given."""
     audio = list(replicas) or [FakeAudioReplica("audio-0")]
-    for replica in audio:
-        await replica.start()
-    scheduler = AudioScheduler(list(audio))
-    await scheduler.start()
-    address = f"127.0.0.1:{scheduler.port}"
-    gateway = Gateway(
-        Settings(**{"http_port": 0, "grpc_port": 0, "scheduler_address": address, "drain_s": 1, **settings})
-    )
-    await gateway.start()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http_port}", timeout=30) as client:
-        fleet = AudioFleet(scheduler, audio, gateway, client)
-        try:
-            await fleet.ready()
-            yield fleet
-        finally:
-            await client.aclose()
-            await gateway.drain()
-            await scheduler.die()
-            for replica in audio:
-                await replica.die()
+    async with running_fleet(AudioFleet, audio, **settings) as fleet:
+        yield fleet

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import httpx
-from gateway_fakes import FakeScheduler, eventually
+from fleet_fakes import FakeServer, Fleet, running_fleet
 from trenza.common.v1 import common_pb2
 from trenza.images.v1 import images_pb2, images_pb2_grpc
-from trenza.scheduler.v1 import scheduler_pb2
-from trenza_gateway.gateway import Gateway
-from trenza_gateway.settings import Settings
 from trenza_runtime.errors import Reason, RpcFault
-from trenza_runtime.rpc.server import RpcServer, RpcService
 
 DRAWS = "starter-draw"
 PIECE_BYTES = 100
@@ -140,35 +136,31 @@ async def silent(answer: type, _asked: Asked) -> AsyncIterator[Answer]:
     await asyncio.sleep(3600)
 
 
-class FakeImagesReplica(images_pb2_grpc.ImagesServiceServicer):
+class FakeImagesReplica(FakeServer, images_pb2_grpc.ImagesServiceServicer):
     """An images replica that follows its script."""
 
+    SERVICE = "trenza.images.v1.ImagesService"
+    MODALITY = common_pb2.MODALITY_IMAGES
+
     def __init__(self, replica_id: str, script: Script = draws) -> None:
-        self.replica_id = replica_id
+        super().__init__(replica_id)
         self.script = script
         self.capabilities = [common_pb2.CAPABILITY_IMAGE_GENERATION, common_pb2.CAPABILITY_IMAGE_EDIT]
         self.asked: list[Asked] = []
-        self.metadata: list[dict[str, Any]] = []
-        self.running = 0
-        self.cancelled = 0
-        self.address = ""
-        self._server: RpcServer | None = None
 
-    async def start(self) -> None:
-        service = RpcService(
-            "trenza.images.v1.ImagesService",
-            lambda server: images_pb2_grpc.add_ImagesServiceServicer_to_server(self, server),
+    def add_to(self, server: grpc.aio.Server) -> None:
+        images_pb2_grpc.add_ImagesServiceServicer_to_server(self, server)
+
+    @property
+    def models(self) -> list[common_pb2.Model]:
+        model = common_pb2.Model(
+            name=DRAWS,
+            modality=common_pb2.MODALITY_IMAGES,
+            capabilities=self.capabilities,
+            load_state=common_pb2.LOAD_STATE_LOADED,
+            slots=4,
         )
-        self._server = RpcServer("127.0.0.1", 0, [service])
-        self.address = f"127.0.0.1:{await self._server.start()}"
-
-    async def die(self) -> None:
-        """Stops at once; running calls break."""
-        if self._server is not None:
-            inner = self._server._server
-            assert inner is not None
-            await inner.stop(0)
-            self._server = None
+        return [model]
 
     async def Generate(
         self, request: images_pb2.GenerateRequest, context: Any
@@ -193,41 +185,11 @@ class FakeImagesReplica(images_pb2_grpc.ImagesServiceServicer):
     async def _follow(self, answer: type, asked: Asked, context: Any, requests: Any = None) -> AsyncIterator[Answer]:
         self.asked.append(asked)
         self.metadata.append(dict(context.invocation_metadata()))
-        with self._counted():
+        with self.counted():
             if requests is not None:
                 await _take_in(asked, requests)
             async for message in self.script(answer, asked):
                 yield message
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.running += 1
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):  # the latter while a message is being written
-            self.cancelled += 1
-            raise
-        finally:
-            self.running -= 1
-
-    def view(self) -> scheduler_pb2.ReplicaView:
-        """The replica as a snapshot shows it."""
-        model = common_pb2.Model(
-            name=DRAWS,
-            modality=common_pb2.MODALITY_IMAGES,
-            capabilities=self.capabilities,
-            load_state=common_pb2.LOAD_STATE_LOADED,
-            slots=4,
-        )
-        state = scheduler_pb2.ReplicaState(
-            replica_id=self.replica_id,
-            generation=1,
-            modality=common_pb2.MODALITY_IMAGES,
-            address=self.address,
-            models=[scheduler_pb2.ModelState(model=model)],
-            queue_limit=8,
-        )
-        return scheduler_pb2.ReplicaView(state=state, health=scheduler_pb2.REPLICA_HEALTH_LIVE)
 
 
 async def _take_in(asked: Asked, requests: Any) -> None:
@@ -241,22 +203,8 @@ async def _take_in(asked: Asked, requests: Any) -> None:
         asked.uploads[-1].content += chunk.data
 
 
-@dataclass
-class ImagesFleet:
+class ImagesFleet(Fleet[FakeImagesReplica]):
     """A gateway with a fake scheduler and fake images replicas behind it."""
-
-    scheduler: FakeScheduler
-    replicas: list[FakeImagesReplica]
-    gateway: Gateway
-    client: httpx.AsyncClient = field(repr=False)
-
-    @property
-    def http_url(self) -> str:
-        return f"http://127.0.0.1:{self.gateway.http_port}"
-
-    @property
-    def grpc_address(self) -> str:
-        return f"127.0.0.1:{self.gateway.grpc_port}"
 
     async def generate(self, prompt: str = "a red circle", **fields: Any) -> httpx.Response:
         return await self.client.post("/v1/images/generations", json={"model": DRAWS, "prompt": prompt, **fields})
@@ -275,15 +223,6 @@ class ImagesFleet:
             files=files if files is not None else {"image": ("a.png", picture(), "image/png")},
             data={"model": DRAWS, **fields},
         )
-
-    def outcomes(self) -> list[str]:
-        return [scheduler_pb2.Outcome.Name(release.outcome) for release in self.scheduler.releases]
-
-    async def ready(self) -> None:
-        await eventually(self._is_ready)
-
-    async def _is_ready(self) -> bool:
-        return (await self.client.get("/readyz")).status_code == 200
 
 
 def events_of(text: str) -> list[tuple[str, Any]]:
@@ -307,24 +246,5 @@ def error_of(response: httpx.Response, status: int = 400) -> tuple[str | None, s
 async def images_fleet(*replicas: FakeImagesReplica, **settings: Any) -> AsyncIterator[ImagesFleet]:
     """A running fleet; of one replica where none are given."""
     images = list(replicas) or [FakeImagesReplica("images-0")]
-    for replica in images:
-        await replica.start()
-    views: Any = list(images)
-    scheduler = FakeScheduler(views)
-    await scheduler.start()
-    address = f"127.0.0.1:{scheduler.port}"
-    gateway = Gateway(
-        Settings(**{"http_port": 0, "grpc_port": 0, "scheduler_address": address, "drain_s": 1, **settings})
-    )
-    await gateway.start()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http_port}", timeout=30) as client:
-        fleet = ImagesFleet(scheduler, images, gateway, client)
-        try:
-            await fleet.ready()
-            yield fleet
-        finally:
-            await client.aclose()
-            await gateway.drain()
-            await scheduler.die()
-            for replica in images:
-                await replica.die()
+    async with running_fleet(ImagesFleet, images, **settings) as fleet:
+        yield fleet

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway_fakes import MODEL, FakeFleet, chat_body, eventually
+from fleet_fakes import eventually
+from gateway_fakes import MODEL, FakeFleet, chat_body
 
 
 def events(body: str) -> list[Any]:

@@ -22,7 +22,8 @@ from audio_fakes import (
     read_all,
     segments,
 )
-from gateway_fakes import eventually, waiting
+from fleet_fakes import eventually
+from scheduler_fakes import waiting
 from trenza.scheduler.v1 import scheduler_pb2
 from trenza_gateway.uploads import CHUNK_BYTES, FRAMING_BYTES, FormFile
 

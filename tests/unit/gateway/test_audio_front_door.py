@@ -25,7 +25,7 @@ from audio_fakes import (
     read_all,
     segments,
 )
-from gateway_fakes import eventually
+from fleet_fakes import eventually
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from trenza.audio.v1 import audio_pb2, audio_pb2_grpc
 from trenza.common.v1 import common_pb2

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from audio_fakes import HEARS, SOUND, SPEAKS, AudioFleet, audio_fleet
-from gateway_fakes import eventually
+from fleet_fakes import eventually
 from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
 

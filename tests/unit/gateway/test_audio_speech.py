@@ -22,7 +22,7 @@ from audio_fakes import (
     speaking_fails,
     speech_body,
 )
-from gateway_fakes import eventually
+from fleet_fakes import eventually
 from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
 from trenza_runtime.errors import Reason, RpcFault

@@ -10,20 +10,9 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from gateway_fakes import (
-    MODEL,
-    FakeFleet,
-    chat_body,
-    end,
-    eventually,
-    failing,
-    fake_fleet,
-    in_turn,
-    parrot,
-    refusing,
-    text,
-    waiting,
-)
+from fleet_fakes import eventually
+from gateway_fakes import MODEL, FakeFleet, chat_body, end, failing, fake_fleet, in_turn, parrot, text
+from scheduler_fakes import refusing, waiting
 from trenza.chat.v1 import chat_pb2
 from trenza.scheduler.v1 import scheduler_pb2
 from trenza_runtime.errors import Reason, RpcFault

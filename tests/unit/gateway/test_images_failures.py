@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_fakes import eventually, waiting
+from fleet_fakes import eventually
 from images_fakes import (
     CRASH,
     DRAWS,
@@ -29,6 +29,7 @@ from images_fakes import (
     silent,
     summary,
 )
+from scheduler_fakes import waiting
 from trenza.images.v1 import images_pb2
 
 MIB = 2**20

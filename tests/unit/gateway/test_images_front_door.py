@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from gateway_fakes import eventually
+from fleet_fakes import eventually
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from images_fakes import (
     BAD_SIZE,

@@ -14,7 +14,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from gateway_fakes import eventually
+from fleet_fakes import eventually
 from images_fakes import FakeImagesReplica, ImagesFleet, error_of, images_fleet, large, picture
 from moto.server import ThreadedMotoServer
 from trenza_gateway.media.folder import FolderStore

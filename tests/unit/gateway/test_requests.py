@@ -175,7 +175,7 @@ async def test_unknown_paths_and_methods(fleet: FakeFleet) -> None:
 
 
 async def test_bodies_that_are_too_large() -> None:
-    async with fake_fleet(body_limit_bytes=100_000) as fleet:
+    async with fake_fleet(body_limit_bytes=100_000, pictures_limit_bytes=1024) as fleet:
         declared = await fleet.client.post("/v1/chat/completions", json=chat_body("x" * 200_000))
         assert the_error(declared, 413)["code"] == "body_too_large"
 
@@ -186,6 +186,19 @@ async def test_bodies_that_are_too_large() -> None:
         chunked = await fleet.client.post("/v1/chat/completions", content=pieces())
         the_error(chunked, 413)
         assert (await fleet.chat()).status_code == 200
+
+
+async def test_only_what_may_be_a_picture_makes_a_body_larger() -> None:
+    async with fake_fleet(body_limit_bytes=100_000) as fleet:
+        values = await fleet.client.post("/v1/chat/completions", json=chat(metadata=[[]] * 100_000))
+        error = the_error(values, 413)
+        assert (error["code"], error["message"]) == (
+            "body_too_large",
+            "The body, pictures aside, must be at most 100000 bytes.",
+        )
+        completion_body = completion(prompt="x" * 110_000, suffix="")
+        the_error(await fleet.client.post("/v1/completions", json=completion_body), 413)
+        assert (await fleet.chat("x" * 110_000)).status_code == 200
 
 
 async def test_prompts_that_cannot_fit_are_refused_at_once(fleet: FakeFleet) -> None:
@@ -273,7 +286,7 @@ async def test_several_prompts(fleet: FakeFleet) -> None:
         "prompt_tokens": 6,
         "completion_tokens": 12,
         "total_tokens": 18,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
     tickets = {ticket.request_id for ticket in fleet.scheduler.tickets}

@@ -57,6 +57,18 @@ class Intake:
             message += f" These do: {', '.join(able)}."
         raise RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.UNSUPPORTED, message, {"param": "model"})
 
+    def modality(self, name: str) -> common_pb2.Modality.ValueType:
+        """What kind of service runs the model of that name; MODALITY_UNSPECIFIED where the fleet has none."""
+        model = self._fleet.model(name)
+        return common_pb2.MODALITY_UNSPECIFIED if model is None else model.modality
+
+    def blind(self, name: str, param: str) -> RpcFault:
+        """The fault for a picture, in the field `param`, that a model is shown which cannot see; it names some that can."""
+        able = self.offering(common_pb2.MODALITY_VISION, common_pb2.CAPABILITY_IMAGE_INPUT)[:SUGGESTED]
+        message = f"The model '{name[: faults.SHOWN_CHARS]}' cannot see pictures."
+        message += f" These can: {', '.join(able)}." if able else " No model that can is served now."
+        return RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.PICTURES_UNSUPPORTED, message, {"param": param})
+
     def offering(
         self, modality: common_pb2.Modality.ValueType, capability: common_pb2.Capability.ValueType
     ) -> list[str]:

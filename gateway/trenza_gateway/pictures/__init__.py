@@ -1,0 +1,1 @@
+"""The pictures of conversations: decoded from the request or fetched from the net, within limits."""
