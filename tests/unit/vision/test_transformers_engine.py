@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ import tiny_models
 import torch
 from trenza_llama import engine as llama
 from trenza_runtime.worker.engine import EngineFailure, ModelLoadError
+from trenza_runtime.worker.process import WorkerProcess
 from trenza_vision.engine import TransformersSpec
 from trenza_vision.engines import loading
 from trenza_vision.engines.loading import LoadedModel
 from trenza_vision.engines.prompting import PromptMaker
 from trenza_vision.engines.sampling import Chooser
 from trenza_vision.engines.transformers import TransformersEngine, load
+from trenza_vision.models import TRANSFORMERS_LOADER
 
 STEPS = 2000
 GREEDY = llama.Sampling(temperature=0)
@@ -189,6 +192,31 @@ def test_penalties_count(penalty: dict[str, Any]) -> None:
     assert made[:2] == [1, 2]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_answers_keep_to_the_form_that_is_asked_for(engine: TransformersEngine, temperature: float) -> None:
+    counts = {"count": {"type": "integer", "minimum": 2, "maximum": 4}}
+    schema = {"type": "object", "properties": counts, "required": ["count"], "additionalProperties": False}
+    grammar = llama.JsonSchemaGrammar(json.dumps(schema), strict=True)
+    sampling = llama.Sampling(temperature=temperature, seed=1)
+    asked = [asks(shown, grammar=grammar, sampling=sampling, max_tokens=100) for shown in (RED, GRADIENT)]
+    for events in events_of(engine, *asked):
+        assert json.loads(text_of(events))["count"] in (2, 3, 4)
+        assert events[-1].finish_reason == "stop"
+    assert answers(engine, asks(RED, grammar=llama.GbnfGrammar('root ::= "a circle"'), sampling=sampling)) == [
+        "a circle"
+    ]
+
+
+def test_a_grammar_that_is_none_or_leads_nowhere_is_told(engine: TransformersEngine) -> None:
+    for grammar, reason in (
+        (llama.GbnfGrammar("root ::= ((("), "INVALID_GRAMMAR"),
+        (llama.JsonSchemaGrammar("[]"), "INVALID_GRAMMAR"),
+        (llama.GbnfGrammar("root ::= [^\\x00-\\U0010FFFF]"), "GRAMMAR_DEAD_END"),
+    ):
+        (events,) = events_of(engine, asks(RED, grammar=grammar))
+        assert events[-1].reason == reason
+
+
 def test_stop_texts_end_the_answer_and_are_not_part_of_it(engine: TransformersEngine) -> None:
     whole = answers(engine, asks(RED, max_tokens=30, ignore_eos=True))[0]
     stop = whole[8:11]
@@ -284,6 +312,24 @@ def test_what_cannot_be_loaded_says_why(folder: Path, fields: dict[str, Any], re
     with pytest.raises(ModelLoadError) as caught:
         load(spec_of(**{"source": folder, **fields}), lambda _: None)
     assert caught.value.reason == reason
+
+
+def test_4_bits_on_a_gpu_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ModelLoadError, match="bitsandbytes") as caught:
+        loading._four_bits(torch.device("cuda:0"), "float16")
+    assert caught.value.reason == "ENGINE_MISSING"
+
+
+async def test_it_runs_in_a_worker_process(folder: Path, loaded: LoadedModel) -> None:
+    worker = WorkerProcess("tiny", TRANSFORMERS_LOADER, spec_of(folder))
+    facts = await worker.start(lambda _: None)
+    assert facts.properties["architecture"] == "LlavaForConditionalGeneration"
+    asked = asks(RED, "what?")
+    async with worker.open({"a": asked, "b": asks(BLUE)}) as stream:
+        events = [event async for batch in stream for name, event in batch if name == "a"]
+    assert text_of(events) == reference(loaded, asked)
+    await worker.stop(10)
 
 
 def test_a_broken_model_says_so(folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,12 @@ from typing import Any
 import torch
 from trenza_llama.engine import GenerateRequest, Sampling
 
+from trenza_vision.core.grammar import TooSlow
+from trenza_vision.engines.ruling import Ruling
+
+_TRIES = 64
+"""How many tokens are drawn and found not allowed before allowed ones are looked for in order."""
+_SEARCHED = 64
 _PENALISED = 64
 """How many of the latest tokens, prompt included, the repeat penalty looks at."""
 
@@ -22,12 +28,21 @@ class Chosen:
     top: tuple[tuple[int, float], ...] = ()
 
 
-class Chooser:
-    """Chooses the tokens of one answer; `ends` are the tokens that end one."""
+class NoToken(Exception):
+    """No token can be chosen; `reason` is machine-readable."""
 
-    def __init__(self, request: GenerateRequest, ends: frozenset[int]) -> None:
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Chooser:
+    """Chooses the tokens of one answer; `ends` are the tokens that end one, `ruling` says which are allowed."""
+
+    def __init__(self, request: GenerateRequest, ends: frozenset[int], ruling: Ruling | None = None) -> None:
         self._sampling = request.sampling
         self._top_logprobs = request.top_logprobs
+        self._ruling, self._ends = ruling, ends
         self._forbidden = torch.tensor(sorted(ends)) if request.ignore_eos and ends else None
         self._counts: Counter[int] = Counter()
         self._dice = torch.Generator()
@@ -37,10 +52,12 @@ class Chooser:
             self._dice.seed()
 
     def choose(self, tokens: Any, logits: Any) -> Chosen:
-        """The next token after `tokens` (a row of ids) by their `logits` (a row over the vocabulary)."""
+        """The next token after `tokens` (a row of ids) by their `logits` (a row over the vocabulary). Raises NoToken."""
         logits = logits.float().cpu()
+        if bool(torch.isnan(logits).any()):
+            raise NoToken("MODEL_OUTPUT_INVALID", "the model's output is not a number")
         scores = self._penalised(tokens, logits.clone())
-        token = int(scores.argmax()) if self._sampling.temperature == 0 else self._drawn(scores)
+        token = self._picked(scores) if self._ruling is None else self._ruled(scores, self._ruling)
         self._counts[token] += 1
         if self._top_logprobs is None:
             return Chosen(token)
@@ -65,6 +82,42 @@ class Chooser:
         if self._forbidden is not None:
             scores[self._forbidden] = -torch.inf
         return scores
+
+    def _ruled(self, scores: Any, ruling: Ruling) -> int:
+        """A token that the ruling allows, as likely as it is among all those."""
+        if ruling.over and self._ends:
+            return min(self._ends)
+        try:
+            for _ in range(_TRIES):
+                token = self._picked(scores)
+                if scores[token] == -torch.inf:
+                    break
+                if ruling.allows(token):
+                    ruling.accept(token)
+                    return token
+                scores[token] = -torch.inf
+            return self._searched(scores, ruling)
+        except TooSlow:
+            raise NoToken("GRAMMAR_TOO_SLOW", "the grammar takes too long to follow") from None
+
+    def _searched(self, scores: Any, ruling: Ruling) -> int:
+        """The same where allowed tokens are rare: among the likeliest of them."""
+        allowed: list[int] = []
+        for token in torch.argsort(scores, descending=True).tolist():
+            if scores[token] == -torch.inf or len(allowed) == _SEARCHED:
+                break
+            if ruling.allows(token):
+                allowed.append(token)
+        if not allowed:
+            raise NoToken("GRAMMAR_DEAD_END", "the grammar leaves no token with which the answer could go on")
+        only = torch.full_like(scores, -torch.inf)
+        only[allowed] = scores[allowed]
+        token = self._picked(only)
+        ruling.accept(token)
+        return token
+
+    def _picked(self, scores: Any) -> int:
+        return int(scores.argmax()) if self._sampling.temperature == 0 else self._drawn(scores)
 
     def _drawn(self, scores: Any) -> int:
         """A token drawn by its probability among those that the settings leave."""

@@ -17,12 +17,14 @@ from trenza_llama import engine as llama
 from trenza_llama.core.output import OutputText
 from trenza_runtime.worker.engine import Emission, EngineFailure, ModelFacts, ProgressReporter
 
+from trenza_vision.core.grammar import GrammarError
 from trenza_vision.engine import TransformersSpec
 from trenza_vision.engines import loading
 from trenza_vision.engines.generation import Generation, ModelState
 from trenza_vision.engines.loading import LoadedModel
 from trenza_vision.engines.prompting import Prompt, PromptMaker, Refused
-from trenza_vision.engines.sampling import Chooser, Chosen
+from trenza_vision.engines.ruling import Ruling
+from trenza_vision.engines.sampling import Chooser, Chosen, NoToken
 from trenza_vision.engines.wording import TokenBytes, Wording
 
 log = logging.getLogger(__name__)
@@ -120,8 +122,6 @@ class TransformersEngine:
         if len(self._waiting) >= self._max_waiting:
             return EngineFailure("QUEUE_FULL", f"{self._max_waiting} requests are waiting for a slot already")
         if isinstance(request, llama.GenerateRequest):
-            if request.grammar is not None:
-                return EngineFailure("UNSUPPORTED", "Models of the transformers engine answer in free text only.")
             size = self._loaded.model.config.get_text_config().vocab_size
             for token, _ in request.sampling.logit_bias:
                 if not 0 <= token < size:
@@ -142,7 +142,10 @@ class TransformersEngine:
             return [Emission(waiting.id, refused.failure, last=True)]
         if isinstance(waiting.request, llama.CountRequest):
             return [Emission(waiting.id, llama.Counted(prompt.tokens, prompt.image_tokens), last=True)]
-        self._running[waiting.id] = self._begun(waiting.id, waiting.request, waiting.submitted_s, prompt)
+        try:
+            self._running[waiting.id] = self._begun(waiting.id, waiting.request, waiting.submitted_s, prompt)
+        except GrammarError as error:
+            return [Emission(waiting.id, EngineFailure("INVALID_GRAMMAR", str(error)), last=True)]
         if not prompt.pictures:
             return []
         return [Emission(waiting.id, llama.Encoding(0, prompt.pictures), last=False)]
@@ -155,7 +158,9 @@ class TransformersEngine:
             for key, value in prompt.inputs.items()
             if isinstance(value, torch.Tensor)
         }
-        chooser = Chooser(request, self._loaded.ends)
+        ends = self._loaded.ends
+        ruling = Ruling(request.grammar, self._bytes, ends) if request.grammar is not None else None
+        chooser = Chooser(request, ends, ruling)
         return _Running(
             id=name,
             request=request,
@@ -173,6 +178,8 @@ class TransformersEngine:
             chosen = running.generation.advance()
         except (torch.OutOfMemoryError, MemoryError):
             return self._failed(running, "OUT_OF_MEMORY", "There is not enough memory for this request.")
+        except NoToken as error:
+            return self._failed(running, error.reason, str(error))
         except (ValueError, TypeError, IndexError, KeyError) as error:
             log.warning("a model could not go on", exc_info=error)
             return self._failed(running, "UNSUPPORTED", f"The model cannot answer this conversation: {error}")

@@ -53,7 +53,8 @@ class TokenBytes:
         self._tokenizer = tokenizer
         backend = getattr(tokenizer, "backend_tokenizer", None)
         self._letters = _byte_letters() if backend is not None and "ByteLevel" in repr(backend.decoder) else {}
-        self._special = frozenset(tokenizer.all_special_ids)
+        self.special = frozenset(tokenizer.all_special_ids)
+        """The tokens that are no text."""
 
     def of(self, token: int) -> bytes:
         """The token's bytes; none for a number that is not in the vocabulary."""
@@ -62,7 +63,7 @@ class TokenBytes:
             return b""
         if match := _BYTE.fullmatch(written):
             return bytes([int(match[1], 16)])
-        if token not in self._special and all(letter in self._letters for letter in written):
+        if token not in self.special and all(letter in self._letters for letter in written):
             return bytes(self._letters[letter] for letter in written)
         return written.replace(_WORD_START, " ").encode()
 
