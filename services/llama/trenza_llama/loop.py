@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections import deque
@@ -15,18 +14,16 @@ from trenza_llama.core.output import OutputText
 from trenza_llama.core.pictures import PictureRun, position_of, run_at, text_until, whole_pictures
 from trenza_llama.core.plan import Prefill, Share, plan_batch
 from trenza_llama.core.prefix import SlotContent, choose_slot
-from trenza_llama.device import DecodeError, Device, Feed, GrammarError, NoTokenError, PictureError, Sampler
+from trenza_llama.device import DecodeError, Device, Feed, GrammarError, NoTokenError, Sampler
 from trenza_llama.engine import (
     Counted,
     CountRequest,
     Delta,
     Detokenized,
     DetokenizeRequest,
-    Encoding,
     Finished,
     FinishReason,
     GenerateRequest,
-    Picture,
     Request,
     Started,
     TextPrompt,
@@ -37,6 +34,7 @@ from trenza_llama.engine import (
     TokenPrompt,
 )
 from trenza_llama.gallery import EncodedPicture, Gallery
+from trenza_llama.line import Line, Waiting
 from trenza_llama.prompts import EncodedPrompt, PromptEncoder, PromptError
 
 _logger = logging.getLogger(__name__)
@@ -52,29 +50,6 @@ _COPY_COST = 256
 
 _MAX_FAILED_STEPS = 3
 """After this many failed steps in a row the engine counts as broken."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A request that has no slot yet; it is ready for one when all its pictures are encoded."""
-
-    id: str
-    request: GenerateRequest
-    submitted_s: float
-    prompt: EncodedPrompt
-    missing: dict[str, Picture] = field(default_factory=dict)
-    encoded: dict[str, EncodedPicture] = field(default_factory=dict)
-    to_encode: int | None = None
-
-    def take(self, key: str, picture: EncodedPicture) -> None:
-        """Has one of the missing pictures from now on, and its pixels no more."""
-        del self.missing[key]
-        self.encoded[key] = picture
-
-    def progress(self) -> Emission:
-        """Tells how many of the pictures that were missing at first are encoded."""
-        assert self.to_encode is not None  # it was looked at before
-        return Emission(self.id, Encoding(self.to_encode - len(self.missing), self.to_encode), last=False)
 
 
 @dataclass(slots=True)
@@ -161,15 +136,14 @@ class BatchingEngine:
         self._clock = clock
         self._slots = [_Slot(index) for index in range(device.facts.slots)]
         self._arrived: deque[tuple[str, Request, float]] = deque()
-        self._waiting: deque[_Waiting] = deque()
-        self._gallery = Gallery(device.projector, picture_cache_bytes) if device.projector is not None else None
+        gallery = Gallery(device.projector, picture_cache_bytes) if device.projector is not None else None
+        self._line = Line(gallery, ahead=len(self._slots))
         self._refused: list[str] = []
         self._failed_steps = 0
         self._steps = 0
         self._step_tokens = 0
         self._prompt_tokens = 0
         self._generated_tokens = 0
-        self._pictures = 0
 
     @property
     def facts(self) -> ModelFacts:
@@ -179,7 +153,7 @@ class BatchingEngine:
     def submit(self, request_id: str, request: Request) -> None:
         """Accepts a request; its events come out of later steps, the last one marked so."""
         free = sum(slot.running is None for slot in self._slots)
-        if len(self._arrived) + len(self._waiting) >= self._max_waiting + free:
+        if len(self._arrived) + len(self._line) >= self._max_waiting + free:
             self._refused.append(request_id)
         else:
             self._arrived.append((request_id, request, self._clock()))
@@ -188,21 +162,20 @@ class BatchingEngine:
         """Forgets a request; its slot is free, and keeps what was computed, before the next step runs."""
         self._refused = [refused for refused in self._refused if refused != request_id]
         self._arrived = deque(entry for entry in self._arrived if entry[0] != request_id)
-        self._waiting = deque(entry for entry in self._waiting if entry.id != request_id)
+        self._line.cancel(request_id)
         for slot in self._slots:
             if slot.running is not None and slot.running.id == request_id:
                 self._leave(slot)
-        self._forget_begun()
 
     @property
     def busy(self) -> bool:
         """Whether another step has work to do."""
-        return bool(self._refused or self._arrived or self._waiting) or any(slot.running for slot in self._slots)
+        return bool(self._refused or self._arrived or self._line) or any(slot.running for slot in self._slots)
 
     def step(self) -> Sequence[Emission]:
         """Runs one step and returns its events. Raises RuntimeError when the device keeps failing."""
         emissions = self._prepare()
-        emissions += self._look()
+        emissions += self._line.look()
         emissions += self._admit()
         shares = {share.slot: share.count for share in self._schedule()}
         # A batch holds text or pictures, never both. What the pictures leave of a slot's share goes to the text behind.
@@ -217,23 +190,21 @@ class BatchingEngine:
         room = self._device.context_length * len(self._slots)
         return {
             "slots_used": sum(slot.running is not None for slot in self._slots),
-            "waiting": len(self._arrived) + len(self._waiting),
+            "waiting": len(self._arrived) + len(self._line),
             "kv_used_ratio": sum(len(slot.tokens) for slot in self._slots if slot.running) / room,
             "tokens_per_step": self._step_tokens,
             "prompt_tokens_total": self._prompt_tokens,
             "generated_tokens_total": self._generated_tokens,
             "steps_total": self._steps,
-            "pictures_encoded_total": self._pictures,
-            "picture_cache_bytes": self._gallery.kept_bytes if self._gallery is not None else 0,
+            "pictures_encoded_total": self._line.pictures,
+            "picture_cache_bytes": self._line.kept_bytes,
         }
 
     def close(self) -> None:
         """Frees the model; requests that are still there are forgotten."""
         self._refused.clear()
         self._arrived.clear()
-        self._waiting.clear()
-        if self._gallery is not None:
-            self._gallery.clear()
+        self._line.clear()
         for slot in self._slots:
             self._leave(slot)
         self._device.close()
@@ -250,7 +221,7 @@ class BatchingEngine:
             try:
                 match request:
                     case GenerateRequest():
-                        self._waiting.append(self._prepared(request_id, request, submitted_s))
+                        self._line.add(self._prepared(request_id, request, submitted_s))
                     case CountRequest(prompt):
                         encoded = self._encoder.encode_with_pictures(prompt)
                         emissions.append(_last(request_id, Counted(len(encoded.tokens), encoded.image_tokens)))
@@ -265,7 +236,7 @@ class BatchingEngine:
                 emissions.append(_last(request_id, _INTERNAL))
         return emissions
 
-    def _prepared(self, request_id: str, request: GenerateRequest, submitted_s: float) -> _Waiting:
+    def _prepared(self, request_id: str, request: GenerateRequest, submitted_s: float) -> Waiting:
         for token, _ in request.sampling.logit_bias:
             if not 0 <= token < self._device.vocabulary.size:
                 raise PromptError(f"logit_bias names the unknown token {token}", "INVALID_LOGIT_BIAS")
@@ -277,12 +248,12 @@ class BatchingEngine:
             message = f"the prompt has {count} tokens; with an answer it does not fit in a context of {limit}"
             raise PromptError(message, "CONTEXT_LENGTH_EXCEEDED", figures)
         if not prompt.runs:
-            return _Waiting(request_id, request, submitted_s, prompt)
+            return Waiting(request_id, request, submitted_s, prompt)
         self._check_pictures(request, prompt)
         # The pixels are needed no longer than until they are encoded, so the request must not hold on to them.
         missing, prompt.pictures = prompt.pictures, {}
         request = replace(request, prompt=TokenPrompt(()))
-        return _Waiting(request_id, request, submitted_s, prompt, missing)
+        return Waiting(request_id, request, submitted_s, prompt, missing)
 
     def _check_pictures(self, request: GenerateRequest, prompt: EncodedPrompt) -> None:
         largest = max((run.count for run in prompt.runs if run.whole), default=0)
@@ -303,62 +274,15 @@ class BatchingEngine:
             raise PromptError("a token is not in the vocabulary")
         return b"".join(vocabulary.piece(token, special=True) for token in tokens).decode(errors="replace")
 
-    # Pictures
-
-    def _look(self) -> list[Emission]:
-        """Encodes a part of the first picture that those who wait longest lack."""
-        if self._gallery is None or not any(waiting.missing for waiting in self._waiting):
-            return []
-        first = list(itertools.islice(self._waiting, len(self._slots)))
-        emissions = [emission for waiting in first for emission in self._take_kept(waiting, self._gallery)]
-        lacking = next((waiting for waiting in first if waiting.missing), None)
-        if lacking is None:
-            return emissions
-        key, picture = next(iter(lacking.missing.items()))
-        try:
-            encoded = self._gallery.advance(picture, lacking.prompt.part_count(key))
-        except (PictureError, DecodeError) as error:
-            self._waiting.remove(lacking)
-            reason = "PICTURE_INVALID" if isinstance(error, PictureError) else "DECODE_FAILED"
-            return [*emissions, _last(lacking.id, EngineFailure(reason, str(error)))]
-        except Exception:  # as for what arrives: it must cost nobody but the request itself
-            _logger.exception("a picture of request %s could not be encoded", lacking.id)
-            self._waiting.remove(lacking)
-            return [*emissions, _last(lacking.id, _INTERNAL)]
-        if encoded is not None:
-            self._pictures += 1
-            for waiting in first:
-                if key in waiting.missing:
-                    waiting.take(key, encoded)
-                    emissions.append(waiting.progress())
-        return emissions
-
-    def _take_kept(self, waiting: _Waiting, gallery: Gallery) -> list[Emission]:
-        """Gives a request those of its missing pictures that are kept."""
-        before = len(waiting.missing)
-        for key in list(waiting.missing):
-            kept = gallery.find(key)
-            if kept is not None:
-                waiting.take(key, kept)
-        if waiting.to_encode is None:
-            waiting.to_encode = len(waiting.missing)
-            return [waiting.progress()] if waiting.missing else []
-        return [waiting.progress()] if len(waiting.missing) < before else []
-
-    def _forget_begun(self) -> None:
-        if self._gallery is not None:
-            self._gallery.forget_begun({key for waiting in self._waiting for key in waiting.missing})
-
     # Schedule
 
     def _admit(self) -> list[Emission]:
         """Gives free slots to those of the ready who wait longest."""
         emissions: list[Emission] = []
         while any(slot.running is None for slot in self._slots):
-            waiting = next((waiting for waiting in self._waiting if not waiting.missing), None)
+            waiting = self._line.take_ready()
             if waiting is None:
                 break
-            self._waiting.remove(waiting)
             try:
                 sampler = self._device.sampler(waiting.request, waiting.prompt.text_tokens)
             except GrammarError as error:
@@ -371,7 +295,7 @@ class BatchingEngine:
             emissions += self._start(waiting, sampler)
         return emissions
 
-    def _start(self, waiting: _Waiting, sampler: Sampler) -> list[Emission]:
+    def _start(self, waiting: Waiting, sampler: Sampler) -> list[Emission]:
         request, prompt = waiting.request, waiting.prompt.tokens
         room = self._device.context_length - len(prompt)
         running = _Running(
