@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Generator, Iterable
 
@@ -213,3 +214,8 @@ def test_keys_tell_size_and_pixels_apart() -> None:
     keys = {picture(2, 3).key, picture(3, 2).key, picture(6, 1).key, Picture.of(2, 3, b"a" * 18).key}
     assert len(keys) == 4
     assert picture(2, 3).key == picture(2, 3).key
+
+
+def test_pictures_cross_processes() -> None:
+    prompt = ChatPrompt((ChatMessage("user", ("a", picture(2, 3))),))
+    assert pickle.loads(pickle.dumps(prompt)) == prompt  # noqa: S301  its own bytes

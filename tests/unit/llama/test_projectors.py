@@ -18,7 +18,7 @@ from trenza_runtime.worker.engine import ModelLoadError
 
 Start = Callable[..., Driver]
 
-KINDS = ["mlp", "gemma3", "idefics3"]
+KINDS = ["mlp", "gemma3", "idefics3", "qwen2vl_merger"]
 
 
 @pytest.fixture(scope="module")

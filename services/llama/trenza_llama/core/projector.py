@@ -26,8 +26,8 @@ _KINDS = {
 
 _MAX_BLOCKS = 512
 
-_PLAIN = {"mlp", "gemma3", "idefics3"}
-"""Kinds of projector on a plain vision transformer, of which every tensor's shape is known."""
+_KNOWN = {"mlp", "gemma3", "idefics3", "qwen2vl_merger"}
+"""Kinds of projector of which every tensor's shape is known."""
 
 
 Shape = tuple[int, ...]
@@ -49,7 +49,7 @@ def check_projector(head: GgufHead, file_bytes: int) -> None:
         raise GgufError(f"its width of {width} cannot be shared by {heads} attention heads")
     if _size(head, "block_count") > _MAX_BLOCKS:
         raise GgufError("it claims to have far too many layers")
-    if head.metadata.get("clip.projector_type", b"").decode(errors="replace") in _PLAIN:
+    if head.metadata.get("clip.projector_type", b"").decode(errors="replace") in _KNOWN:
         _check_shapes({name: tensor.shape for name, tensor in head.tensors.items()}, head, width)
 
 
@@ -73,30 +73,34 @@ def _expected(shapes: Mapping[str, Shape], head: GgufHead, width: int) -> Iterat
     """The tensors that must be there, and the shapes of those that may, in the order in which they depend on another."""
     patch = _size(head, "patch_size")
     yield "v.patch_embd.weight", (patch, patch, 3, width)
-    for name in ("v.class_embd", "v.patch_embd.bias"):
-        if name in shapes:
-            yield name, (width,)
-    patches = (_size(head, "image_size") // patch) ** 2 + ("v.class_embd" in shapes)
-    yield "v.position_embd.weight", (width, patches)
+    if head.metadata["clip.projector_type"] == b"qwen2vl_merger":
+        yield "v.patch_embd.weight.1", (patch, patch, 3, width)
+    else:
+        for name in ("v.class_embd", "v.patch_embd.bias"):
+            if name in shapes:
+                yield name, (width,)
+        patches = (_size(head, "image_size") // patch) ** 2 + ("v.class_embd" in shapes)
+        yield "v.position_embd.weight", (width, patches)
     for name in ("v.pre_ln", "v.post_ln"):
         if f"{name}.weight" in shapes:
             yield f"{name}.weight", (width,)
             yield f"{name}.bias", (width,)
+    biased = head.metadata["clip.projector_type"] == b"qwen2vl_merger"
     for block in range(_size(head, "block_count")):
-        yield from _expected_block(shapes, f"v.blk.{block}", width, _size(head, "feed_forward_length"))
+        yield from _expected_block(shapes, f"v.blk.{block}", width, biased)
     yield from _expected_projection(shapes, head, width)
 
 
-def _expected_block(shapes: Mapping[str, Shape], block: str, width: int, inner: int) -> Iterator[tuple[str, Shape]]:
+def _expected_block(shapes: Mapping[str, Shape], block: str, width: int, biased: bool) -> Iterator[tuple[str, Shape]]:
     for name in ("ln1", "ln2"):
         yield f"{block}.{name}.weight", (width,)
         yield f"{block}.{name}.bias", (width,)
     for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
-        yield from _linear(shapes, f"{block}.{name}", width, width)
+        yield from _linear(shapes, f"{block}.{name}", width, width, biased and name != "attn_out")
     # Old files have the two of them the other way round, which llama.cpp knows.
     swapped = shapes.get(f"{block}.ffn_down.weight", (0,))[0] == width
     up, down = ("ffn_down", "ffn_up") if swapped else ("ffn_up", "ffn_down")
-    inner = shapes.get(f"{block}.{up}.weight", (width, inner))[-1]
+    inner = _outputs(shapes, f"{block}.{up}.weight", at=-1)
     yield from _linear(shapes, f"{block}.{up}", width, inner)
     yield from _linear(shapes, f"{block}.{down}", inner, width)
 
@@ -111,17 +115,20 @@ def _expected_projection(shapes: Mapping[str, Shape], head: GgufHead, width: int
         fc = "mm.model.fc.weight"
         yield fc, (width * merge * merge, _outputs(shapes, fc, at=-1))
     elif "mm.3.weight" not in shapes:  # with it, it is the rarer projector with norms between
+        inputs = 4 * width if kind == b"qwen2vl_merger" else width
         inner = _outputs(shapes, "mm.0.weight", at=-1)
-        yield "mm.0.weight", (width, inner)
+        yield "mm.0.weight", (inputs, inner)
         yield "mm.0.bias", (inner,)
         outer = _outputs(shapes, "mm.2.weight", at=-1)
         yield "mm.2.weight", (inner, outer)
         yield "mm.2.bias", (outer,)
 
 
-def _linear(shapes: Mapping[str, Shape], name: str, inputs: int, outputs: int) -> Iterator[tuple[str, Shape]]:
+def _linear(
+    shapes: Mapping[str, Shape], name: str, inputs: int, outputs: int, biased: bool = False
+) -> Iterator[tuple[str, Shape]]:
     yield f"{name}.weight", (inputs, outputs)
-    if f"{name}.bias" in shapes:
+    if biased or f"{name}.bias" in shapes:
         yield f"{name}.bias", (outputs,)
 
 
