@@ -14,6 +14,12 @@ SAMPLE_QUESTION = "What is 7 + 5?"
 SAMPLE_SENTENCE = "Draw three blue squares, please."
 SAMPLE_FILE = "speech.mp3"
 SAMPLE_PICTURE = "a blue star on a yellow background"
+SAMPLE_SIGHT = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////cHh7/Hx2WAAAAeElEQVR42sXQsQ2DUBRD0YNB"
+    "Cl0YgWxCNsqIfxRGoKRAkAIloaBKgyvr+tnF42rdZwSv2w6qbSuE0BMaOkJLS+hoDgdhoKKmoCr5zEcFgwP5mkB/Gv1nVhhPow3Kj9QYeAqFjTCyEiYW"
+    "wsxMWJgIK+NeNzwOP7xEb5q2F+9MM1J5AAAAAElFTkSuQmCC"
+)
+"""A red circle on white."""
 VOICE, HEARER = "starter-voice", "starter-whisper"
 
 
@@ -108,6 +114,12 @@ def _picture(models: Mapping[str, str]) -> list[str]:
     return _json(body) if models else []
 
 
+def _sight(models: Mapping[str, str]) -> list[str]:
+    asked = {"type": "text", "text": "What is in this picture?"}
+    content = [asked, {"type": "image_url", "image_url": {"url": SAMPLE_SIGHT}}]
+    return _json({"model": models["vision"], "messages": [{"role": "user", "content": content}]}) if models else []
+
+
 def _json(body: Mapping[str, object]) -> list[str]:
     return ["-H", "content-type: application/json", "-d", json.dumps(body)]
 
@@ -117,6 +129,7 @@ _SAMPLES: Sequence[tuple[str, str, Callable[[Mapping[str, str]], list[str]]]] = 
     ("audio", "/v1/audio/speech", _speech),
     ("audio", "/v1/audio/transcriptions", _transcript),
     ("images", "/v1/images/generations", _picture),
+    ("vision", "/v1/chat/completions", _sight),
 )
 
 

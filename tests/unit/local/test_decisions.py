@@ -92,6 +92,14 @@ def test_a_modality_can_be_left_out() -> None:
     assert [component.name for component in components({}, [], cores=1)] == ["scheduler", "gateway"]
 
 
+def test_what_has_no_starter_model_starts_when_it_is_named() -> None:
+    def names(environment: dict[str, str]) -> list[str]:
+        return [component.name for component in components(environment, ["chat", "vision"], cores=1)]
+
+    assert names({}) == ["scheduler", "chat-0", "gateway"]
+    assert names({"TRENZA_MODALITIES": "chat,vision"}) == ["scheduler", "chat-0", "vision-0", "gateway"]
+
+
 @pytest.mark.parametrize(
     "environment",
     [
@@ -232,6 +240,7 @@ def test_the_lines_to_paste_follow_what_there_is() -> None:
         ({"starter-whisper": "audio", "starter-voice": "audio"}, ["audio/speech", "audio/transcriptions"]),
         ({"a": "images", "starter-draw": "images"}, ["images/generations"]),
         ({"c": "chat", "i": "images"}, ["chat/completions", "images/generations"]),
+        ({"c": "chat", "v": "vision"}, ["chat/completions", "chat/completions"]),
     ],
 )
 def test_each_modality_has_its_line(models: dict[str, str], paths: list[str]) -> None:
