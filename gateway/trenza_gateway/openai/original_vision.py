@@ -49,8 +49,11 @@ class OriginalVisionBody(ModelBody):
     )
 
 
-def original_vision_body(body: bytes) -> ChatBody:
-    """The same request as a chat body. The picture is shown with the first thing that the user says. Raises ApiError."""
+def original_vision_body(body: bytes) -> tuple[ChatBody, list[str]]:
+    """The same request as a chat body, and the names of fields that mean nothing here.
+
+    The picture is shown with the first thing that the user says. Raises ApiError.
+    """
     said = parse_json(OriginalVisionBody, body)
     if not said.model:
         raise bad_request("Model needs to be picked", param="model")
@@ -59,13 +62,14 @@ def original_vision_body(body: bytes) -> ChatBody:
     messages = [ChatMessage(role=message.role, content=message.content) for message in said.messages]
     if said.image:
         _show(said.image, messages)
-    return ChatBody(
+    asked = ChatBody(
         model=said.model,
         messages=messages,
         max_tokens=said.max_tokens or USUAL_MAX_TOKENS,
         priority=said.priority,
         session_id=said.session_id,
     )
+    return asked, list(said.model_extra or ())
 
 
 def _show(image: str, messages: list[ChatMessage]) -> None:

@@ -50,15 +50,21 @@ class FetchRules:
 
 
 class Fetcher:
-    """Fetches pictures. `resolve` and `dial` stand for the system's own."""
+    """Fetches pictures. `resolve`, `dial` and `tls`, which says whose certificates are trusted, stand for the system's own."""
 
-    def __init__(self, rules: FetchRules, resolve: Resolve | None = None, dial: Dial | None = None) -> None:
+    def __init__(
+        self,
+        rules: FetchRules,
+        resolve: Resolve | None = None,
+        dial: Dial | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._rules = rules
         self._lookups = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="looks-up-hosts")
         self._resolve = resolve or self._look_up
-        self._dial = dial or _dial
+        self._dial = dial or dial_directly
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._tls = ssl.create_default_context()
+        self._tls = tls or ssl.create_default_context()
 
     async def fetch(self, url: str, limit_bytes: int, limit_s: float, take: Take) -> EncodedPicture:
         """The picture at a URL. Raises BadPicture, and whatever `take` raises."""
@@ -137,7 +143,8 @@ class Fetcher:
         raise failure or OSError("no address")
 
 
-async def _dial(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> Streams:
+async def dial_directly(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> Streams:
+    """Connects by the system's own means."""
     return await asyncio.open_connection(
         address, port, ssl=tls, server_hostname=host if tls else None, flags=socket.AI_NUMERICHOST
     )

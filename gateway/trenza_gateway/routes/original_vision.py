@@ -24,8 +24,8 @@ def original_vision_router(parts: Parts) -> APIRouter:
     @router.post("/vision", summary="Answer about a picture", openapi_extra=ORIGINAL_VISION_DOCUMENTATION)
     async def vision(request: Request) -> Response:
         try:
-            body = original_vision_body(await parts.bodies.read(request, with_pictures=True))
-            work = await conversations.begin(request, body, [])
+            body, ignored = original_vision_body(await parts.bodies.read(request, with_pictures=True))
+            work = await conversations.begin(request, body, ignored)
             answer = OriginalVisionAnswer(parts.identity("vision", body.model), body)
             return await answer_whole(request, work, answer)
         except ApiError as error:

@@ -7,14 +7,21 @@ import gzip
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from images_fakes import error_of
 from trenza_gateway.gateway import Gateway
 from trenza_gateway.pictures.addresses import is_permitted
-from trenza_gateway.pictures.fetching import MAX_REDIRECTS, Fetcher, FetchRules
+from trenza_gateway.pictures.fetching import MAX_REDIRECTS, Fetcher, FetchRules, dial_directly
 from trenza_gateway.pictures.locations import location_of, redirected
 from trenza_gateway.pictures.picture import BadPicture, TooLarge
 from trenza_gateway.settings import Settings
@@ -246,6 +253,59 @@ class TestWhereTo:
             patient = Fetcher(FetchRules(PORTS), made.resolve, dial)
             assert await fetch(patient) == picture()
             patient.close()
+
+
+def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """What a server has to prove that it is `name`, and what a client has that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / f"{name}.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(private + made.public_bytes(Encoding.PEM))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cafile=str(pem))
+
+
+class TestTls:
+    @asynccontextmanager
+    async def server(self, tls: ssl.SSLContext) -> AsyncIterator[Net]:
+        made = Net({"/cat.png": ok(picture())})
+        server = await asyncio.start_server(made.serve, LOOPBACK, 0, ssl=tls)
+        made.port = server.sockets[0].getsockname()[1]
+        try:
+            yield made
+        finally:
+            server.close()
+
+    async def fetch(self, made: Net, url: str, trusted: ssl.SSLContext | None) -> bytes:
+        async def dial(address: str, port: int, tls: ssl.SSLContext | None, host: str) -> Any:
+            made.dialled.append((address, port))
+            return await dial_directly(LOOPBACK, made.port, tls, host)
+
+        fetcher = Fetcher(FetchRules(PORTS), made.resolve, dial, trusted)
+        try:
+            return await fetch(fetcher, url)
+        finally:
+            fetcher.close()
+
+    async def test_the_host_must_prove_who_it_is(self, tmp_path: Path) -> None:
+        tls, trusted = certificate(tmp_path, "cats.test")
+        async with self.server(tls) as made:
+            assert await self.fetch(made, "https://cats.test/cat.png", trusted) == picture()
+            assert made.dialled == [(PUBLIC, 443)]
+            for url, trust in (("https://dogs.test/cat.png", trusted), ("https://cats.test/cat.png", None)):
+                with pytest.raises(BadPicture, match="cannot be fetched"):
+                    await self.fetch(made, url, trust)
+            assert len(made.asked) == 1
 
 
 class TestWhatComesBack:

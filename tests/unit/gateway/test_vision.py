@@ -250,7 +250,8 @@ class TestTheOriginalEndpoint:
         return {"model": SEES, "messages": messages, "image": image, "mime_type": "png", **fields}
 
     async def test_an_answer(self, fleet: VisionFleet) -> None:
-        response = await fleet.client.post(ORIGINAL, json=self.body(priority="2"))
+        response = await fleet.client.post(ORIGINAL, json=self.body(priority="2", n_threads=4))
+        assert response.headers["x-trenza-ignored-fields"] == "n_threads"
         assert response.json() == {"role": "assistant", "content": "I see [1000]"}
         [seen] = fleet.eyes[0].seen
         assert seen.pictures == [picture()]

@@ -18,9 +18,9 @@ class ChatIntake:
 
     def chat(self, request: chat_pb2.ChatRequest, time_limit_s: float | None = None) -> Job:
         """A conversation's job. `time_limit_s` is the caller's own limit for the whole request."""
-        model = self._require(request.context, common_pb2.CAPABILITY_CHAT)
         if param := next(pictured_params(request.messages), None):
-            raise self._intake.blind(request.context.model, param)
+            self._intake.refuse_pictures(request.context.model, param)
+        model = self._require(request.context, common_pb2.CAPABILITY_CHAT)
         pieces = [*conversation(request.messages), *(tool.SerializeToString() for tool in request.tools)]
         return generation_job(self._intake, model, request.context, Prompt(pieces), request.options, time_limit_s)
 

@@ -62,12 +62,14 @@ class Intake:
         model = self._fleet.model(name)
         return common_pb2.MODALITY_UNSPECIFIED if model is None else model.modality
 
-    def blind(self, name: str, param: str) -> RpcFault:
-        """The fault for a picture, in the field `param`, that a model is shown which cannot see; it names some that can."""
+    def refuse_pictures(self, name: str, param: str) -> None:
+        """Raises RpcFault for a picture, in the field `param`, that a model is shown which cannot see; it names some that can."""
+        if self.modality(name) in (common_pb2.MODALITY_UNSPECIFIED, common_pb2.MODALITY_VISION):
+            return
         able = self.offering(common_pb2.MODALITY_VISION, common_pb2.CAPABILITY_IMAGE_INPUT)[:SUGGESTED]
         message = f"The model '{name[: faults.SHOWN_CHARS]}' cannot see pictures."
         message += f" These can: {', '.join(able)}." if able else " No model that can is served now."
-        return RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.PICTURES_UNSUPPORTED, message, {"param": param})
+        raise RpcFault(grpc.StatusCode.INVALID_ARGUMENT, Reason.PICTURES_UNSUPPORTED, message, {"param": param})
 
     def offering(
         self, modality: common_pb2.Modality.ValueType, capability: common_pb2.Capability.ValueType

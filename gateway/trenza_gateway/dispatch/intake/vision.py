@@ -36,7 +36,6 @@ class VisionIntake:
 
     def _require(self, request: chat_pb2.ChatRequest) -> common_pb2.Model:
         name = request.context.model
-        param = next(pictured_params(request.messages), None)
-        if param and self._intake.modality(name) not in (common_pb2.MODALITY_UNSPECIFIED, common_pb2.MODALITY_VISION):
-            raise self._intake.blind(name, param)
+        if param := next(pictured_params(request.messages), None):
+            self._intake.refuse_pictures(name, param)
         return self._intake.require(name, common_pb2.MODALITY_VISION, common_pb2.CAPABILITY_IMAGE_INPUT)
