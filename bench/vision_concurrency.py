@@ -65,7 +65,7 @@ def files(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path]:
     """The model and its projector."""
     if arguments.model:
         return arguments.model, arguments.projector
-    if STARTER.is_dir() and not arguments.random:
+    if (STARTER / "model.toml").is_file() and not arguments.random:
         return STARTER / "starter-vision.gguf", STARTER / "starter-vision-mmproj.gguf"
     from unit.llama.tiny_llama import write_model
     from unit.llama.tiny_llava import write_projector

@@ -68,9 +68,11 @@ class Calls:
     ) -> llama.Counted:
         """How many tokens a prompt has, without a slot."""
         async with model.worker.open({self._name(asked): request}) as stream:
-            ((_, counted),) = await anext(stream)
-        assert isinstance(counted, llama.Counted)
-        return counted
+            async for batch in stream:
+                for _, event in batch:
+                    if isinstance(event, llama.Counted):
+                        return event
+        raise AssertionError("the engine did not count")
 
     def _name(self, asked: common_pb2.RequestContext) -> str:
         """A name for the worker that is unique even where two clients chose the same request id."""
