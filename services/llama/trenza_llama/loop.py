@@ -74,7 +74,7 @@ class _Running:
 
     def position(self, index: int) -> int:
         """The position of the token with that index in the slot; that of its part's start for a picture's token."""
-        return position_of(index, self.runs) + self.shift
+        return (position_of(index, self.runs) if self.runs else index) + self.shift
 
     def pass_pictures(self) -> None:
         """Lets go of the pictures once the slot's memory has them all."""
@@ -105,7 +105,9 @@ class _Slot:
     @property
     def run(self) -> PictureRun | None:
         """The picture's part that comes next, None where text does."""
-        return None if self.running is None else run_at(len(self.tokens), self.running.runs)
+        if self.running is None or not self.running.runs:
+            return None
+        return run_at(len(self.tokens), self.running.runs)
 
 
 class BatchingEngine:
@@ -179,11 +181,10 @@ class BatchingEngine:
         emissions += self._admit()
         shares = {share.slot: share.count for share in self._schedule()}
         # A batch holds text or pictures, never both. What the pictures leave of a slot's share goes to the text behind.
-        for choose in (self._whole_feed, self._part_feeds, self._text_feeds):
-            feeds = choose(shares)
-            if feeds:
-                emissions += self._run(feeds)
-        return emissions
+        if any(slot.run is not None for slot in self._slots):
+            emissions += self._run(self._whole_feed())
+            emissions += self._run(self._part_feeds(shares))
+        return emissions + self._run(self._text_feeds(shares))
 
     def gauges(self) -> Mapping[str, float]:
         """Figures worth watching, by metric suffix; those that end in `_total` only ever grow."""
@@ -348,7 +349,7 @@ class BatchingEngine:
         ]
         return plan_batch(decoding, prefilling, self._device.batch_tokens, self._prefill_tokens)
 
-    def _whole_feed(self, _shares: Mapping[int, int]) -> list[Feed]:
+    def _whole_feed(self) -> list[Feed]:
         """The part of a picture that has to be computed alone, of the slot that waits for that longest."""
         waiting = [(slot.last_used, slot.index) for slot in self._slots if slot.run is not None and slot.run.whole]
         if not waiting:
@@ -387,7 +388,9 @@ class BatchingEngine:
             running, start = slot.running, len(slot.tokens)
             if running is None or share == 0 or slot.run is not None:
                 continue
-            count = min(share, text_until(start, running.runs, start + len(slot.pending)) - start)
+            count = min(share, len(slot.pending))
+            if running.runs:
+                count = min(count, text_until(start, running.runs, start + count) - start)
             tokens = slot.pending[:count]
             complete = count == len(slot.pending)
             rows = len(tokens) if running.scores_prompt and not slot.decoding else int(complete)
@@ -395,6 +398,8 @@ class BatchingEngine:
         return feeds
 
     def _run(self, feeds: Sequence[Feed]) -> list[Emission]:
+        if not feeds:
+            return []
         try:
             first_rows = self._device.run(feeds)
         except DecodeError as error:
