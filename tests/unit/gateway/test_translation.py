@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any, get_type_hints
 
@@ -60,6 +61,25 @@ class TestTheTableOfFields:
         assert value.isprintable()
         assert len(value) < 1100
         assert value.endswith("...")
+
+
+def test_millions_of_values_are_not_searched_for_cycles() -> None:
+    collections: list[str] = []
+
+    def note(phase: str, _info: Any) -> None:
+        collections.append(phase)
+
+    gc.callbacks.append(note)
+    try:
+        body = chat_body(unknown=[[]] * 50_000)
+    finally:
+        gc.callbacks.remove(note)
+    assert len((body.model_extra or {})["unknown"]) == 50_000
+    assert len(collections) < 10, "some follow once it works again"
+    assert gc.isenabled()
+    with pytest.raises(ApiError):
+        parse(ChatBody, b"{")
+    assert gc.isenabled()
 
 
 class TestChatRequests:
