@@ -10,7 +10,12 @@ Network = IPv4Network | IPv6Network
 
 _UNICAST = IPv6Network("2000::/3")
 _TRANSLATED = IPv6Network("64:ff9b::/96")
-_RELAY = IPv4Network("192.88.99.0/24")
+_NOT_PUBLIC_IN_TRUTH = (
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4
+    IPv4Network(
+        "168.63.129.16/32"
+    ),  # a cloud's own service, for its machines alone, behind what looks like anybody's address
+)
 
 
 def is_permitted(text: str, permitted: Sequence[Network] = ()) -> bool:
@@ -29,7 +34,7 @@ def is_public(address: Address) -> bool:
     """Whether an address belongs to the public internet: not private, shared, loopback, link-local, multicast or reserved."""
     if isinstance(address, IPv6Address) and address not in _UNICAST:
         return False
-    if isinstance(address, IPv4Address) and address in _RELAY:
+    if any(address in network for network in _NOT_PUBLIC_IN_TRUTH):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
