@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from reference import MARKER, Reference
 from tiny_llama import write_model
 from tiny_llava import TOKENS, picture, write_projector
 from trenza_llama.engine import ChatMessage, ChatPrompt, CountRequest, Encoding, GenerateRequest, Picture, Started
+from trenza_runtime.worker.engine import EngineFailure
 
 ARCHITECTURES = {"mlp": "llama", "qwen2vl_merger": "qwen2vl", "gemma3": "gemma3", "idefics3": "llama"}
 CONTROLS = {
@@ -317,3 +319,39 @@ def test_nothing_needs_to_be_kept(start: Start, llava: Seeing) -> None:
     texts = [answer.text for answer in driver.run(*requests)]
     assert texts == [llava.start(start).run_one(request).text for request in requests]
     assert driver.engine.gauges()["picture_cache_bytes"] == 0
+
+
+def any_look(draw: random.Random) -> GenerateRequest:
+    """A request as it may come: some of few pictures, some of few texts, alike at the beginning now and then."""
+    words = ["See ", "what is it? ", "and ", "this one", "the cat "]
+    parts: list[str | Picture] = ["See "] * draw.randint(0, 1)
+    for _ in range(draw.randint(0, 3)):
+        parts.append(picture(draw.randint(1, 4), draw.choice([32, 70]), draw.choice([32, 50])))
+        parts += draw.choices(words, k=draw.randint(0, 2))
+    settings = {"max_tokens": draw.choice([1, 4, 20]), "cache_prompt": draw.random() < 0.8}
+    return look(*parts, "go", echo=draw.random() < 0.1, **settings)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_storms_with_pictures_leave_the_engine_as_good_as_new(start: Start, seeing: Seeing, seed: int) -> None:
+    draw = random.Random(seed)
+    small = {"batch_tokens": draw.choice([16, 64]), "prefill_tokens": 8, "max_waiting": 10}
+    kept = draw.choice([0, 20_000, 2**20])
+    driver = seeing.start(start, slots=3, context_length=384, picture_cache_bytes=kept, **small)
+    watched = look("Watched: ", picture(9, 60, 40), " what is it?")
+    alone = seeing.start(start, slots=1, context_length=384).run_one(watched).text
+    submitted: list[str] = []
+    for number in range(80):
+        submitted += [driver.submit(any_look(draw), f"storm-{number}-{k}") for k in range(draw.choice([0, 0, 1, 2]))]
+        for request_id in draw.sample(submitted, k=min(len(submitted), draw.choice([0, 0, 0, 1]))):
+            driver.engine.cancel(request_id)
+            driver.answers[request_id].ended = 1  # the driver fails on whatever follows
+        driver.step()
+        assert driver.engine.gauges()["picture_cache_bytes"] <= kept
+    driver.finish()
+    assert all(driver.answers[request_id].ended == 1 for request_id in submitted)
+    for answer in driver.answers.values():
+        if answer.events and isinstance(answer.events[-1], EngineFailure):
+            assert answer.failure.reason in {"CONTEXT_LENGTH_EXCEEDED", "QUEUE_FULL"}
+    assert driver.run_one(watched).text == alone
+    assert driver.engine.gauges()["slots_used"] == 0
