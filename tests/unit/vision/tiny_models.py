@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3Processor,
+    Gemma3TextConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -16,8 +21,10 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    SiglipVisionConfig,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 CONTEXT_LENGTH = 256
@@ -31,7 +38,7 @@ TEMPLATE = (
 )
 
 
-def _tokenizer(*special: str) -> PreTrainedTokenizerFast:
+def _tokenizer(*special: str, named: Mapping[str, str] | None = None) -> PreTrainedTokenizerFast:
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -44,7 +51,7 @@ def _tokenizer(*special: str) -> PreTrainedTokenizerFast:
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",
-        additional_special_tokens=list(special),
+        **({"extra_special_tokens": dict(named)} if named else {"additional_special_tokens": list(special)}),
     )
 
 
@@ -93,6 +100,32 @@ def write_llava(folder: Path, template: str | None = TEMPLATE) -> Path:
     )
     torch.manual_seed(0)
     _sharpen(LlavaForConditionalGeneration(config)).save_pretrained(folder)
+    return folder
+
+
+def write_gemma(folder: Path) -> Path:
+    """Gemma 3 in small: what the tokens of a picture show, each of them sees, also those before it."""
+    marks = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tokenizer = _tokenizer(*marks.values(), named=marks)
+    Gemma3Processor(
+        image_processor=Gemma3ImageProcessorPil(size={"height": 28, "width": 28}),
+        tokenizer=tokenizer,
+        image_seq_length=4,
+        chat_template=TEMPLATE.replace("IMAGE_MARK", marks["boi_token"]),
+    ).save_pretrained(folder)
+    vision = SiglipVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=28, patch_size=14
+    )
+    config = Gemma3Config(
+        vision_config=vision,
+        text_config=Gemma3TextConfig(**_text(head_dim=8, sliding_window=16)),
+        mm_tokens_per_image=4,
+        boi_token_index=tokenizer.convert_tokens_to_ids(marks["boi_token"]),
+        eoi_token_index=tokenizer.convert_tokens_to_ids(marks["eoi_token"]),
+        image_token_index=tokenizer.convert_tokens_to_ids(marks["image_token"]),
+    )
+    torch.manual_seed(0)
+    _sharpen(Gemma3ForConditionalGeneration(config)).save_pretrained(folder)
     return folder
 
 

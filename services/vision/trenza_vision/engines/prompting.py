@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
-from trenza_llama.engine import ChatMessage, ChatPrompt, Picture
+from trenza_llama.engine import ChatMessage, ChatPrompt, Picture, ToolCall
 from trenza_llama.template import VICUNA
 from trenza_runtime.worker.engine import EngineFailure, ModelLoadError
 
@@ -81,7 +82,7 @@ class PromptMaker:
         special = not (bos and text.startswith(bos))
         try:
             inputs: Mapping[str, Any] = self._loaded.processor(
-                text=[text], images=list(images) or None, return_tensors="pt", add_special_tokens=special
+                text=[text], images=[list(images)] if images else None, return_tensors="pt", add_special_tokens=special
             )
         except Exception as error:
             raise Refused("PICTURE_INVALID", f"the model cannot look at this: {error}") from error
@@ -105,7 +106,14 @@ class PromptMaker:
         else:
             token = getattr(self._loaded.processor, "image_token", "<image>")
             content = "".join(self._harmless(part) if isinstance(part, str) else f"{token}\n" for part in parts)
-        return {"role": message.role, "content": content}
+        said: dict[str, Any] = {"role": message.role, "content": content}
+        if message.name:
+            said["name"] = message.name
+        if message.tool_call_id:
+            said["tool_call_id"] = message.tool_call_id
+        if message.tool_calls:
+            said["tool_calls"] = [_call(call) for call in message.tool_calls]
+        return said
 
     def _harmless(self, text: str) -> str:
         """Control tokens that somebody has written out stay text: an invisible character parts them."""
@@ -124,6 +132,15 @@ class PromptMaker:
 def _parts(message: ChatMessage) -> Sequence[str | Picture]:
     content = message.content
     return content if isinstance(content, tuple) else (content or "",)
+
+
+def _call(call: ToolCall) -> Mapping[str, Any]:
+    """A tool call as templates know it: its arguments as they are, not as JSON, where they are JSON."""
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:
+        arguments = call.arguments
+    return {"type": "function", "id": call.id, "function": {"name": call.name, "arguments": arguments}}
 
 
 def _image(picture: Picture) -> Image.Image:

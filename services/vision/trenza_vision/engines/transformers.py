@@ -6,11 +6,13 @@ way wait no longer than for that. A cancelled request is gone before the next to
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from trenza_llama import engine as llama
@@ -63,6 +65,7 @@ class TransformersEngine:
         self._loaded = loaded
         self._prompts = PromptMaker(loaded)
         self._state = ModelState(loaded.model)
+        self._known_inputs = _known_inputs(loaded.model)
         self._bytes = TokenBytes(loaded.tokenizer)
         self._slots, self._max_waiting = spec.slots, spec.max_waiting
         self._waiting: deque[_Waiting] = deque()
@@ -153,11 +156,7 @@ class TransformersEngine:
     def _begun(self, name: str, request: llama.GenerateRequest, submitted_s: float, prompt: Prompt) -> _Running:
         room = self._loaded.context_length - prompt.tokens
         limit = room if request.max_tokens is None else min(request.max_tokens, room)
-        inputs = {
-            key: value.to(self._loaded.device, self._loaded.model.dtype if value.is_floating_point() else None)
-            for key, value in prompt.inputs.items()
-            if isinstance(value, torch.Tensor)
-        }
+        inputs = {key: self._placed(value) for key, value in prompt.inputs.items() if key in self._known_inputs}
         ends = self._loaded.ends
         ruling = Ruling(request.grammar, self._bytes, ends) if request.grammar is not None else None
         chooser = Chooser(request, ends, ruling)
@@ -172,6 +171,14 @@ class TransformersEngine:
             submitted_s=submitted_s,
             started_s=time.monotonic(),
         )
+
+    def _placed(self, value: object) -> object:
+        """Tensors, alone or in lists, where the model is and in its precision."""
+        if isinstance(value, list | tuple):
+            return [self._placed(one) for one in value]
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(self._loaded.device, self._loaded.model.dtype if value.is_floating_point() else None)
 
     def _advance(self, running: _Running) -> list[Emission]:
         try:
@@ -239,6 +246,12 @@ class TransformersEngine:
 def load(spec: TransformersSpec, report: ProgressReporter) -> TransformersEngine:
     """Loads the model of a spec. Raises ModelLoadError."""
     return TransformersEngine(loading.load(spec, report), spec)
+
+
+def _known_inputs(model: Any) -> frozenset[str]:
+    """The names of what a model can be fed; its processor may make more, which `generate` would refuse."""
+    takes = (model.forward, model.prepare_inputs_for_generation)
+    return frozenset(name for function in takes for name in inspect.signature(function).parameters)
 
 
 def _facts(loaded: LoadedModel, spec: TransformersSpec) -> ModelFacts:
