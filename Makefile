@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN ?= .venv/bin
 PROTO_DIR ?= protos
-BENCH ?= chat_concurrency images_concurrency audio_hearing audio_speaking
+BENCH ?= chat_concurrency images_concurrency audio_hearing audio_speaking vision_concurrency
 
 # Writes the stubs of the contract in PROTO_DIR into build/stubs.
 GENERATE = rm -rf build/stubs && mkdir -p build/stubs && $(BIN)/python -m grpc_tools.protoc -I $(PROTO_DIR) \
