@@ -355,3 +355,28 @@ def test_storms_with_pictures_leave_the_engine_as_good_as_new(start: Start, seei
             assert answer.failure.reason in {"CONTEXT_LENGTH_EXCEEDED", "QUEUE_FULL"}
     assert driver.run_one(watched).text == alone
     assert driver.engine.gauges()["slots_used"] == 0
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 300), (3000, 2), (16_384, 1), (900, 900)])
+def test_pictures_of_odd_sizes_are_looked_at_or_refused(start: Start, seeing: Seeing, width: int, height: int) -> None:
+    driver = seeing.start(start, slots=1)
+    answer = driver.run_one(look("odd ", picture(1, width, height), max_tokens=3))
+    if isinstance(answer.events[-1], EngineFailure):
+        assert answer.failure.reason in {"PICTURE_INVALID", "CONTEXT_LENGTH_EXCEEDED"}
+    else:
+        assert answer.finished.completion_tokens <= 3
+    assert driver.run_one(look("usual ", picture(1), max_tokens=3)).finished
+
+
+def test_a_picture_that_cannot_be_cut_into_tiles_is_refused(start: Start, tiles: Seeing) -> None:
+    failure = tiles.start(start).run_one(look("odd ", picture(1, 3000, 2), max_tokens=3)).failure
+    assert failure.reason == "PICTURE_INVALID"
+    assert "3000 by 2 pixels" in str(failure)
+
+
+def test_the_tokens_of_a_picture_can_be_bounded(start: Start, tmp_path: Path) -> None:
+    qwen = seeing_model("qwen2vl_merger", tmp_path)
+    prompt = ChatPrompt((ChatMessage("user", (picture(1, 400, 300),)),))
+    free = qwen.start(start).run_one(CountRequest(prompt)).events[-1].image_tokens
+    bound = qwen.start(start, picture_max_tokens=50).run_one(CountRequest(prompt)).events[-1].image_tokens
+    assert bound <= 50 < free

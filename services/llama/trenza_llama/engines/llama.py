@@ -17,7 +17,7 @@ from trenza_llama.core.gguf import check_vocabulary, read_metadata
 from trenza_llama.device import DecodeError, Feed
 from trenza_llama.engine import GenerateRequest, LlamaSpec, TokenLogprob
 from trenza_llama.engines.batch import Batch, PictureBatch, TokenBatch, part_of
-from trenza_llama.engines.native_log import LogLines, recorded
+from trenza_llama.engines.native_log import LogLines, load_error, recorded
 from trenza_llama.engines.projector import MtmdProjector, load_projector
 from trenza_llama.engines.sampler import LlamaSampler, Row, logprob
 from trenza_llama.engines.vocabulary import LlamaVocabulary
@@ -112,7 +112,7 @@ class LlamaDevice:
         params.n_ubatch = max(min(params.n_batch, 512), whole)
         self._context = native.llama_init_from_model(model, params)
         if not self._context:
-            raise _load_error("there is no context to be had for the model", log)
+            raise load_error("there is no context to be had for the model", log.errors())
         self._model = model
         self._memory = native.llama_get_memory(self._context)
         self._sliding_window: int = native.llama_model_n_swa(model)
@@ -253,15 +253,8 @@ def _load_model(spec: LlamaSpec, report: ProgressReporter, log: LogLines) -> Any
             native.llama_model_free(model)
         raise raised[0]
     if not model:
-        raise _load_error(f"{Path(spec.model_path).name} cannot be loaded", log, "MODEL_FILE_INVALID")
+        raise load_error(f"{Path(spec.model_path).name} cannot be loaded", log.errors(), "MODEL_FILE_INVALID")
     return model
-
-
-def _load_error(message: str, log: LogLines, reason: str = "MODEL_LOAD_FAILED") -> ModelLoadError:
-    errors = [error for error in log.errors() if error]
-    if any("alloc" in error or "out of memory" in error for error in errors):
-        reason = "OUT_OF_MEMORY"
-    return ModelLoadError(": ".join([part for part in (message, *errors[:1]) if part]), reason)
 
 
 def _check_kind(model: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from llama_cpp import llama_cpp as native
 from llama_cpp import mtmd_cpp
+from trenza_runtime.worker.engine import ModelLoadError
 
 _logger = logging.getLogger("trenza_llama.native")
 
@@ -52,6 +53,14 @@ class LogLines:
             for mebibytes in _PROJECTOR_WEIGHTS.findall(text):
                 found[projector_device] += float(mebibytes) * 2**20
         return {device: int(size) for device, size in found.items()}
+
+
+def load_error(message: str, errors: Sequence[str], reason: str = "MODEL_LOAD_FAILED") -> ModelLoadError:
+    """Why a load failed, with the first of the errors that were logged; `reason` unless they tell of too little memory."""
+    told = [" ".join(error.split()) for error in errors if error]
+    if any("alloc" in error or "out of memory" in error for error in told):
+        reason = "OUT_OF_MEMORY"
+    return ModelLoadError(": ".join([message, *told[:1]]), reason)
 
 
 # llama.cpp has one log per process, so what listens to it is one per process too.

@@ -22,7 +22,7 @@ from trenza_llama.core.gguf import read_head
 from trenza_llama.core.projector import check_projector
 from trenza_llama.device import DecodeError, PictureError, PictureLayout, PicturePart
 from trenza_llama.engine import LlamaSpec, Picture
-from trenza_llama.engines.native_log import LogLines
+from trenza_llama.engines.native_log import LogLines, load_error
 
 _LARGE_SIDES = ((4096, 4096), (8192, 1024), (1024, 8192))
 """Sizes of pictures, in pixels, that have as many tokens as any."""
@@ -163,6 +163,7 @@ def load_projector(spec: LlamaSpec, model: Any, threads: int, report: ProgressRe
             return False
         return True
 
+    before = len(log.errors())
     params = _context_params(spec, threads)
     params.progress_callback = on_progress
     context = mtmd_cpp.mtmd_init_from_file(os.fsencode(path), model, params)
@@ -171,8 +172,8 @@ def load_projector(spec: LlamaSpec, model: Any, threads: int, report: ProgressRe
             mtmd_cpp.mtmd_free(context)
         raise raised[0]
     if not context:
-        why = " ".join(" ".join(log.errors()[:1]).split()).replace(str(path), path.name)
-        raise ModelLoadError(f"the projector {path.name} cannot be loaded: {why}".rstrip(": "), "MODEL_FILE_INVALID")
+        errors = [error.replace(str(path), path.name) for error in log.errors()[before:]]
+        raise load_error(f"the projector {path.name} cannot be loaded", errors, "MODEL_FILE_INVALID")
     if not mtmd_cpp.mtmd_support_vision(context):
         mtmd_cpp.mtmd_free(context)
         raise ModelLoadError(f"the projector {path.name} is not one for pictures", "MODEL_NOT_SUPPORTED")
