@@ -18,6 +18,7 @@ MAX_RATIO = 200
 """How many times as long as wide a picture may be; models cannot look at threads."""
 _BAND_PIXELS = 2**20
 _ORIENTATION = 0x0112
+_NAMES = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WebP", "GIF": "GIF"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,24 +48,14 @@ def open_picture(data: bytes, longest_side: int, limit_pixels: int = MAX_PIXELS)
     """The first picture of a PNG, JPEG, WebP or GIF file: upright, on white where it is transparent, in RGB.
 
     A longer side than `longest_side` pixels is scaled down to that; small pictures stay as they are. Colour profiles are not
-    applied. A file with more than `limit_pixels` is refused by its header; any other takes up to about nine bytes of memory for
-    each of its pixels while it is opened.
-    Raises PictureError.
+    applied. A file with more than `limit_pixels` is refused by its header, a WebP file from half of that on, as its decoder takes
+    twice the memory: opening one takes about nine bytes for each of `limit_pixels` at most. Raises PictureError.
     """
-    form = _format_of(data, limit_pixels)
+    form = _format_of(data)
+    limit_pixels = limit_pixels // 2 if form == "WEBP" else limit_pixels
+    _check_header(data, form, limit_pixels)
     try:
-        image = Image.open(io.BytesIO(data), formats=[form])
-        _check_size(image.size, limit_pixels)  # a second header may contradict the first
-        size = _fitted(image.size, longest_side)
-        orientation = _orientation(image)
-        image.draft(
-            None, (2 * size[0], 2 * size[1])
-        )  # a JPEG is decoded at a fraction of its size where that is enough
-        image.load()
-        _check_size(image.size, limit_pixels)
-        picture = _scaled(image, size)
-        if orientation in _TURNS:
-            picture = picture.transpose(_TURNS[orientation])
+        picture = _decoded(data, form, longest_side, limit_pixels)
         return OpenPicture(picture.width, picture.height, picture.tobytes())
     except PictureError:
         raise
@@ -73,14 +64,23 @@ def open_picture(data: bytes, longest_side: int, limit_pixels: int = MAX_PIXELS)
     except MemoryError:
         raise PictureError("It is too large to be decoded here.") from None
     except Exception:  # decoders fail on broken files with whatever comes to hand: OSError, SyntaxError, struct.error …
-        raise PictureError(f"It is damaged or not a whole {_NAMES[form]} file.") from None
+        raise _damaged(form) from None
 
 
-_NAMES = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WebP", "GIF": "GIF"}
+def _decoded(data: bytes, form: PictureFormat, longest_side: int, limit_pixels: int) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=[form])
+    _check_size(image.size, limit_pixels)  # a second header may contradict the first
+    size = _fitted(image.size, longest_side)
+    orientation = _orientation(image)
+    # A JPEG is decoded at a fraction of its size where that is enough.
+    image.draft(None, (2 * size[0], 2 * size[1]))
+    image.load()
+    _check_size(image.size, limit_pixels)
+    picture = _scaled(image, size)
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
-def _format_of(data: bytes, limit_pixels: int) -> PictureFormat:
-    """The file's format, if what its header states is acceptable."""
+def _format_of(data: bytes) -> PictureFormat:
     if not data:
         raise PictureError("It has no bytes.")
     form = picture_format(data)
@@ -89,13 +89,21 @@ def _format_of(data: bytes, limit_pixels: int) -> PictureFormat:
         raise PictureError(
             f"It is {found}; PNG, JPEG, WebP and GIF can be read." if found else "It is no PNG, JPEG, WebP or GIF file."
         )
+    return form
+
+
+def _check_header(data: bytes, form: PictureFormat, limit_pixels: int) -> None:
+    """Refuses a file by what it says of itself."""
     size = stated_size(data, form)
     if size is None:
-        raise PictureError(f"It is damaged or not a whole {_NAMES[form]} file.")
+        raise _damaged(form)
     _check_size(size, limit_pixels)
     if form == "JPEG" and jpeg_scans(data) > MAX_JPEG_SCANS:
         raise PictureError(f"It is a JPEG file in more than {MAX_JPEG_SCANS} passes.")
-    return form
+
+
+def _damaged(form: PictureFormat) -> PictureError:
+    return PictureError(f"It is damaged or not a whole {_NAMES[form]} file.")
 
 
 def _check_size(size: Size, limit_pixels: int) -> None:

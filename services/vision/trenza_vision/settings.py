@@ -44,7 +44,10 @@ class VisionSettings(ModelServiceSettings):
         description="Longest side at which a picture is shown to a model; larger ones are scaled down.",
     )
     max_source_pixels: int = Field(
-        50 * 2**20, ge=64 * 64, le=MAX_PIXELS, description="Largest picture that is opened, in pixels."
+        50 * 2**20,
+        ge=64 * 64,
+        le=MAX_PIXELS,
+        description="Largest picture that is opened, in pixels; of a WebP file half as much.",
     )
     max_upload_bytes: int = Field(
         32 * 2**20, ge=1024, le=2**30, description="Largest upload of one request, all its pictures together."

@@ -181,7 +181,7 @@ def test_of_an_animation_the_first_picture_counts(form: str) -> None:
 def test_an_animation_of_very_many_frames_costs_one(form: str) -> None:
     frames = [Image.new("L", (1000, 1000), shade % 2 * 255) for shade in range(60)]
     data = file_of(frames[0], form, save_all=True, append_images=frames[1:], duration=10)
-    picture = open_picture(data, 64, limit_pixels=1_000_000)
+    picture = open_picture(data, 64, limit_pixels=2_000_000)
     assert near(colour_at(picture, 9, 9), (0, 0, 0))
 
 
@@ -207,6 +207,12 @@ def bomb_png() -> bytes:
     at = data.index(empty)
     chunk = struct.pack(">I", len(body)) + b"IDAT" + body + struct.pack(">I", zlib.crc32(b"IDAT" + body))
     return data[:at] + chunk + data[at + len(empty) + 4 :]
+
+
+def test_the_limit_is_a_half_for_webp_which_takes_twice_the_memory() -> None:
+    for form, most in (("PNG", 100), ("JPEG", 100), ("GIF", 100), ("WEBP", 50)):
+        assert open_picture(file_of(plain(size=(10, most // 10)), form), 64, limit_pixels=100).width == 10
+        assert f"at most {most} can" in complaint(file_of(plain(size=(10, most // 10 + 1)), form), limit_pixels=100)
 
 
 def test_a_small_file_of_four_hundred_million_pixels_is_refused_by_its_header() -> None:
