@@ -62,8 +62,8 @@ class TestAnswers:
         assert list(seen.conversation.options.stop) == ["."]
         [ticket] = fleet.scheduler.tickets
         assert (ticket.model, ticket.modality) == (SEES, 3)
+        await eventually(lambda: fleet.outcomes() == ["OUTCOME_COMPLETED"])
         assert seen.conversation.context.lease_id == fleet.scheduler.releases[0].lease_id
-        assert fleet.outcomes() == ["OUTCOME_COMPLETED"]
         assert fleet.scheduler.releases[0].units_used == 13 + IMAGE_TOKENS
 
     async def test_pictures_in_several_turns(self, fleet: VisionFleet) -> None:
@@ -145,6 +145,7 @@ class TestRetries:
             response = await fleet.ask("?", picture(size_bytes=2_500_000))
             assert response.status_code == 200
             assert second.seen[0].pictures == [picture(size_bytes=2_500_000)]
+            await eventually(lambda: len(fleet.scheduler.releases) == 2)
             assert second.seen[0].conversation.context.lease_id == fleet.scheduler.releases[-1].lease_id
 
     async def test_not_once_it_has_begun(self) -> None:
