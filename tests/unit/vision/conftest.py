@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _looker_path() -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _looker_path() -> Iterator[None]:
     known = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = f"{HERE}:{known}" if known else HERE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{HERE}:{known}" if known else HERE)
+        yield
