@@ -23,6 +23,7 @@ IGNORED = -1
 _OF_FIGURE = 1 + len(SHAPES)
 _OF_COLOUR = 1 + len(FIGURE_COLOURS)
 _COUNTS = MOST_FIGURES + 1
+_PARTS = 7
 
 QUESTIONS: dict[str, tuple[int, float]] = {
     "shape": (_OF_FIGURE, 1.0),
@@ -36,6 +37,8 @@ QUESTIONS: dict[str, tuple[int, float]] = {
     "centre": (2, 0.3),
     **{f"{side} shape": (_OF_FIGURE, 0.25) for side in SIDES},
     **{f"{side} colour": (_OF_COLOUR, 0.25) for side in SIDES},
+    "across": (_PARTS, 0.4),
+    "down": (_PARTS, 0.4),
 }
 """What is told about a patch: how many possible answers, and how much a wrong one weighs. 0 is "none"."""
 
@@ -65,6 +68,8 @@ def facts_of(scene: Scene, patch: int) -> tuple[NDArray[np.int64], NDArray[np.in
         put(row, "shape", 1 + SHAPES.index(figure.shape))
         put(row, "colour", 1 + FIGURE_COLOURS.index(figure.colour))
         put(row, "rank", row)
+        put(row, "across", min(_PARTS - 1, int(figure.x / scene.width * _PARTS)))
+        put(row, "down", min(_PARTS - 1, int(figure.y / scene.height * _PARTS)))
         shapes = [other.shape == figure.shape for other in scene.figures]
         colours = [other.colour == figure.colour for other in scene.figures]
         put(row, "same shape", sum(shapes))

@@ -32,6 +32,9 @@ LANGUAGES: dict[LanguageName, Words] = {"en": ENGLISH, "es": SPANISH}
 Segment = tuple[str, tuple[int, ...]]
 """A piece of an answer, from one space to before another, and the indexes of the figures it is read from."""
 
+BACKGROUND = (-1,)
+"""Stands for the indexes of figures where something is read from the background."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -137,7 +140,7 @@ class Asker:
             across, down = abs(first.x - second.x), abs(first.y - second.y)
             side: Side = "left" if across >= down else "above"
             of = "" if words.name == "en" else " de"
-            said = [(answers["one"], ()), self._a(0), (f" {words.sides[side]}{of}", (0, 1)), self._a(1), (".", ())]
+            said = [(answers["one"], ()), self._a(0), (f" {words.sides[side]}{of}", (0,)), self._a(1), (".", ())]
         else:
             figures = words.figure(None, None, True)
             said = [
@@ -281,7 +284,7 @@ class Asker:
         other_name = self._other_name(1 - index, name)
         if side is None or other_name is None:
             return None
-        said = [*head, (f" {_beside(words, side, *other_name)}", (index, 1 - index)), (".", ())]
+        said = [*head, (f" {_beside(words, side, *other_name)}", (index,)), (".", ())]
         return self._asked("where", _start(said), f"{name} {side} {other.shape}", **named)
 
     def _other_name(
@@ -312,8 +315,8 @@ class Asker:
         if side is None:
             return None
         verb = "is" if words.name == "en" else "está"
-        said: list[Segment] = [(words.the(*name, False), (first,)), (f" {verb}", (first, second))]
-        said += [(f" {_beside(words, side, *other)}", (first, second)), (".", ())]
+        said: list[Segment] = [(words.the(*name, False), (first,)), (f" {verb}", (first,))]
+        said += [(f" {_beside(words, side, *other)}", (first,)), (".", ())]
         return self._asked("relation", _start(said), f"{name} {side}", **self._pair_named(name, other))
 
     def _pair_named(
@@ -350,13 +353,15 @@ class Asker:
             said: list[Segment] = [(words.answers["nothing"], (index,)), place, (".", ())]
         else:
             figure = self.figures[found]
-            said = [*_start([(words.a(figure.colour, figure.shape), (index, found))]), (".", ())]
+            said = [*_start([(words.a(figure.colour, figure.shape), (index,))]), (".", ())]
         return self._asked("beside", said, f"{name} {asked} {found is None}", **named)
 
     def ground(self) -> Question:
         words, colour = self.words, self.scene.background
-        # The whole picture shows its background: no figure is to be looked at.
-        said: list[Segment] = [(words.answers["background"], ()), (f" {words.coloured(colour, 'circle', False)}", ())]
+        said: list[Segment] = [
+            (words.answers["background"], ()),
+            (f" {words.coloured(colour, 'circle', False)}", BACKGROUND),
+        ]
         return self._asked("ground", [*said, (".", ())], colour)
 
     def is_there(self) -> Question:
@@ -415,10 +420,10 @@ class Asker:
         others = [*GROUNDS, *(figure.colour for figure in self.figures)]
         colour: Ground = true if self.rng.random() < 0.5 else self.rng.choice(others)
         named = {"colour": words.coloured(colour, "circle", False)}
-        said: list[Segment] = [(words.answers["yes" if colour == true else "no"], ())]
+        said: list[Segment] = [(words.answers["yes" if colour == true else "no"], BACKGROUND)]
         said += [
             (f" {words.answers['the background']}", ()),
-            (f" {words.coloured(true, 'circle', False)}", ()),
+            (f" {words.coloured(true, 'circle', False)}", BACKGROUND),
             (".", ()),
         ]
         return self._asked("is ground", said, f"{colour} {colour == true}", **named)
@@ -439,9 +444,9 @@ class Asker:
         asked = _asked_beside(words, rng, side)
         verb = "is" if words.name == "en" else "está"
         named = self._pair_named(name, other) | {"side": asked}
-        said: list[Segment] = [(words.answers["yes" if so else "no"], (first, second))]
-        said += [(f" {words.the(*name, False)}", ()), (f" {verb}", (first, second))]
-        said += [(f" {_beside(words, true, *other)}", (first, second)), (".", ())]
+        said: list[Segment] = [(words.answers["yes" if so else "no"], (first,))]
+        said += [(f" {words.the(*name, False)}", ()), (f" {verb}", (first,))]
+        said += [(f" {_beside(words, true, *other)}", (first,)), (".", ())]
         return self._asked("is beside", said, f"{name} {asked} {so}", **named)
 
     def are_so_many(self) -> Question:

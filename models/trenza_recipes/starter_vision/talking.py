@@ -44,15 +44,15 @@ _LONG_SHARE = 0.07
 class Settings:
     """How long and how fast the whole learns: the rate rises, stays, and falls to zero from `falling` to `conversations`."""
 
-    conversations: int = 46_000
-    falling: int = 18_000
+    conversations: int = 41_000
+    falling: int = 25_000
     rising: int = 1_200
     batch: int = 24
     alone_until: int = 5_000
     few_until: int = 10_000
-    matrix_rate: float = 0.012
-    other_rate: float = 1.5e-3
-    eye_share: float = 0.5
+    matrix_rate: float = 0.02
+    other_rate: float = 3e-3
+    eye_share: float = 0.15
     telling_weight: float = 0.25
     looking_weight: float = 0.25
     seed: int = 7

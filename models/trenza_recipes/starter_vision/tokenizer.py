@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 from trenza_recipes.starter_chat.tokenizer import Tokenizer, pieces
 from trenza_recipes.starter_chat.words import ORDINARY_WORDS
+from trenza_recipes.starter_vision.language import Words
 from trenza_recipes.starter_vision.questions import KINDS, LANGUAGES, ask
 from trenza_recipes.starter_vision.surface import SYSTEM_MESSAGES, written_by_people
 from trenza_recipes.starter_vision.world import random_scene
@@ -14,6 +16,13 @@ from trenza_recipes.starter_vision.world import random_scene
 _SAMPLED_QUESTIONS = 40_000
 _SAMPLE_SEED = 1
 _LEAST_COUNT = 5
+
+
+def _asked_words(words: Words) -> Iterator[str]:
+    """The pieces of every wording and answer of a language."""
+    for listed in (*words.questions.values(), tuple(words.answers.values())):
+        for text in listed:
+            yield from pieces(text)
 
 
 def build() -> Tokenizer:
@@ -34,7 +43,8 @@ def build() -> Tokenizer:
         if question is not None:
             counted.update(pieces(written_by_people(question.text, rng)))
             counted.update(pieces(question.said))
-    spelled = {word.casefold() for listed in ORDINARY_WORDS.values() for word in listed}
+    asked = {p.strip(" ¿¡").casefold() for words in LANGUAGES.values() for p in _asked_words(words)}
+    spelled = {word.casefold() for listed in ORDINARY_WORDS.values() for word in listed} - asked
     frequent = sorted(
         piece
         for piece, count in counted.items()

@@ -21,7 +21,7 @@ SIDES: tuple[Side, ...] = ("left", "right", "above", "below")
 MOST_FIGURES = 6
 
 _WHITE_SHARE = 0.35
-_COUNT_WEIGHTS = (3, 22, 28, 16, 12, 10, 9)
+_COUNT_WEIGHTS = (3, 32, 36, 16, 8, 3, 2)
 _TRIES = 60
 _SMALLEST = 0.085
 _SMALLEST_OF_ALL = 0.068
