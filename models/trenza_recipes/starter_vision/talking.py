@@ -44,8 +44,8 @@ _LONG_SHARE = 0.07
 class Settings:
     """How long and how fast the whole learns: the rate rises, stays, and falls to zero from `falling` to `conversations`."""
 
-    conversations: int = 41_000
-    falling: int = 25_000
+    conversations: int = 46_000
+    falling: int = 27_000
     rising: int = 1_200
     batch: int = 24
     alone_until: int = 5_000
