@@ -15,6 +15,7 @@ from trenza_recipes.starter_vision.looking import Looker, Message
 from trenza_recipes.starter_vision.questions import KINDS, LANGUAGES
 
 ALL_KINDS = (*KINDS, WITHOUT_PICTURE)
+_ABOUT_TWO = ("relation", "is beside")
 _SIZES = ((512, 512), (768, 512), (512, 768), (1024, 1024), (256, 256))
 
 
@@ -26,27 +27,35 @@ def messages(case: Case, picture_first: bool = True) -> Sequence[Message]:
     return [("user", parts)]
 
 
+def groups_of(kind: str) -> dict[str, tuple[int, ...]]:
+    """The numbers of figures for which a kind is judged apart."""
+    few = (2,) if kind in _ABOUT_TWO else (1, 2)
+    return {"one or two": few} if kind == "where" else {"one or two": few, "three": (3,), "four to six": (4, 5, 6)}
+
+
 def evaluate(folder: Path, count: int, seed: int, shown: int) -> None:
-    """Print a table of shares per kind and language, and up to `shown` wrong answers of each."""
+    """Print a table of shares per kind, number of figures and language, and some wrong answers of each."""
     looker = Looker(folder)
-    print("| kind | " + " | ".join(LANGUAGES) + " |\n|---|" + "---|" * len(LANGUAGES))
+    columns = [f"{group}, {language}" for group in groups_of("describe") for language in LANGUAGES]
+    print("| kind | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     wrong: list[tuple[Case, str]] = []
     for kind in ALL_KINDS:
         shares = []
-        for language in LANGUAGES:
-            replies = [
-                (case, looker.answer(messages(case, index % 2 == 0)))
-                for index, case in enumerate(held_out_cases(kind, language, count, seed))
-            ]
-            missed = [(case, reply) for case, reply in replies if not case.accepts(reply)]
-            wrong += missed[:shown]
-            shares.append(f"{1 - len(missed) / count:.1%}")
-        print(f"| {kind} | " + " | ".join(shares) + " |", flush=True)
+        for figures in groups_of(kind).values():
+            for language in LANGUAGES:
+                cases = held_out_cases(kind, language, count, seed, figures)
+                replies = [(case, looker.answer(messages(case, index % 2 == 0))) for index, case in enumerate(cases)]
+                missed = [(case, reply) for case, reply in replies if not case.accepts(reply)]
+                wrong += missed[:shown]
+                shares.append(f"{100 - 100 * len(missed) / count:.0f}%")
+        print(f"| {kind} | " + " | ".join(shares) + " |" * (1 + len(columns) - len(shares)), flush=True)
     for case, reply in wrong:
         asked = case.question
-        figures = ", ".join(f"{f.colour} {f.shape} ({f.x:.0f}, {f.y:.0f})" for f in case.scene.figures)
+        shown_figures = ", ".join(f"{f.colour} {f.shape} ({f.x:.0f}, {f.y:.0f})" for f in case.scene.figures)
         size = f"{case.scene.width}x{case.scene.height} {case.scene.background}"
-        print(f"{asked.kind} {asked.language}: {asked.text!r} -> {reply!r}, not {case.wanted!r}; {size}: {figures}")
+        print(
+            f"{asked.kind} {asked.language}: {asked.text!r} -> {reply!r}, not {case.wanted!r}; {size}: {shown_figures}"
+        )
 
 
 def names_all(reply: str, scene: Scene) -> bool:

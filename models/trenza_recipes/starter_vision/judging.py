@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -43,21 +44,21 @@ class Case:
         return self.question.said if self.picture else LANGUAGES[self.question.language].answers["no picture"]
 
 
-def held_out_case(kind: str, language: LanguageName, rng: random.Random) -> Case:
-    """A case of a kind of question."""
+def held_out_case(kind: str, language: LanguageName, rng: random.Random, figures: Sequence[int] = ()) -> Case:
+    """A case of a kind of question; `figures` are the numbers of figures that its scene may have, of none any."""
     asked = "describe" if kind == WITHOUT_PICTURE else kind
     while True:
-        scene = random_scene(rng, held_out=True)
+        scene = random_scene(rng, rng.choice(figures) if figures else None, held_out=True)
         question = ask(scene, language, rng, asked, held_out=True)
         if question is not None:
             picture = None if kind == WITHOUT_PICTURE else draw(scene, rng, whole=True)
             return Case(question, scene, picture)
 
 
-def held_out_cases(kind: str, language: LanguageName, count: int, seed: int) -> list[Case]:
-    """The same cases for the same arguments."""
+def held_out_cases(kind: str, language: LanguageName, count: int, seed: int, figures: Sequence[int] = ()) -> list[Case]:
+    """The same cases for the same arguments. A relation needs two figures, and "where" is asked of no more than two."""
     rng = random.Random(f"{kind} {language} {seed}")
-    return [held_out_case(kind, language, rng) for _ in range(count)]
+    return [held_out_case(kind, language, rng, figures) for _ in range(count)]
 
 
 def is_right(question: Question, scene: Scene, reply: str) -> bool:

@@ -494,23 +494,23 @@ _KINDS: dict[str, Callable[[Asker], Question | None]] = {
 }
 
 KINDS: dict[str, float] = {
-    "describe": 4,
+    "describe": 3,
     "shapes": 1.5,
     "colours": 1.5,
     "colour of": 2,
     "shape of": 1.5,
     "count": 3,
-    "where": 2,
-    "relation": 2,
-    "beside": 2.5,
-    "ground": 1.2,
+    "where": 3,
+    "relation": 1.5,
+    "beside": 5,
+    "ground": 0.8,
     "is there": 3,
     "is it": 1.5,
     "is ground": 0.7,
-    "is beside": 2,
+    "is beside": 5,
     "are so many": 1.2,
-    "other": 1.2,
-    "small talk": 0.3,
+    "other": 0.8,
+    "small talk": 0.6,
 }
 """The kinds of questions, and how often each is asked in training."""
 

@@ -44,7 +44,7 @@ _LONG_SHARE = 0.07
 class Settings:
     """How long and how fast the whole learns: the rate rises, stays, and falls to zero from `falling` to `conversations`."""
 
-    conversations: int = 46_000
+    conversations: int = 53_000
     falling: int = 27_000
     rising: int = 1_200
     batch: int = 24

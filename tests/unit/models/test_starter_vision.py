@@ -20,6 +20,9 @@ from trenza_recipes.starter_vision.questions import KINDS, LANGUAGES, Asker, Que
 from trenza_recipes.starter_vision.talking import embedded
 from trenza_recipes.starter_vision.world import Figure, Scene, random_scene
 
+SHIPPED = Path(__file__).parents[3] / "models/starter/starter-vision"
+LARGEST_BYTES = 8_000_000
+
 TWO = Scene(200, 100, "white", (Figure("circle", "red", 50, 50, 30), Figure("star", "blue", 150, 52, 30)))
 FOUR = Scene(
     400,
@@ -192,3 +195,14 @@ def test_every_kind_of_question_can_be_asked(language: str) -> None:
     for kind in KINDS:
         scenes = (TWO, FOUR, random_scene(random.Random(1), 1))
         assert any(asked(scene, kind, language, 20) for scene in scenes), kind
+
+
+def test_the_shipped_files_are_small_and_see() -> None:
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < LARGEST_BYTES
+    looker = Looker(SHIPPED)
+    picture = draw(TWO, random.Random(1), spoiled=False, whole=True)
+    assert looker.answer([("user", [picture, "What is in this picture?"])]) == (
+        "There is a red circle to the left of a blue star."
+    )
+    assert looker.answer([("user", ["¿De qué color es la estrella?", picture])]) == "La estrella es azul."
+    assert looker.answer([("user", ["What do you see?"])]) == "I need a picture for that. Please send me one."
