@@ -28,8 +28,7 @@ def full_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     made = Mesh(tmp_path_factory.mktemp("full_mesh"))
     try:
         made.start_scheduler()
-        sees = (STARTER_MODELS / "starter-vision" / "model.toml").is_file()
-        for modality in ("chat", "audio", "images", *(["vision"] if sees else [])):
+        for modality in ("chat", "audio", "images", "vision"):
             made.start_replica(modality, f"{modality}-0", wait=False, **{f"TRENZA_{modality.upper()}_THREADS": "2"})
         made.start_gateway(TRENZA_GATEWAY_MEDIA_FOLDER=str(made.folder / "media"))
         made.await_settled()

@@ -40,7 +40,7 @@ the variable. This page is made from the code by `python tools/configuration.py`
 
 | Variable | Default | Meaning |
 |---|---|---|
-| `TRENZA_MODALITIES` | `chat,audio,images` | Which model services to install and start, of these and `vision`, by commas. |
+| `TRENZA_MODALITIES` | all: `chat,audio,images,vision` | Which model services to install and start, separated by commas. |
 | `TRENZA_<MODALITY>_REPLICAS` | `1` | How many replicas of each to start: `TRENZA_CHAT_REPLICAS` and so on. |
 
 It passes the variables below on to the processes; replicas get names and ports of their own.

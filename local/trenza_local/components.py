@@ -31,8 +31,6 @@ KINDS = {
 }
 MODALITIES = ("chat", "audio", "images", "vision")
 """The kinds that serve models."""
-UNASKED = ("chat", "audio", "images")
-"""Those that start where nobody says which: there are starter models for them."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def _component(
 
 
 def _modalities(environ: Mapping[str, str], installed: Collection[str]) -> list[str]:
-    wanted = environ.get("TRENZA_MODALITIES", ",".join(name for name in installed if name in UNASKED))
+    wanted = environ.get("TRENZA_MODALITIES", ",".join(installed))
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     unknown = [name for name in names if name not in installed]
     if unknown:

@@ -91,7 +91,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 @pytest.fixture
 def all_up(tmp_path: Path) -> Iterator[Up]:
-    yield from started(tmp_path, "chat,audio,images")
+    yield from started(tmp_path, "chat,audio,images,vision")
 
 
 def started(folder: Path, modalities: str) -> Iterator[Up]:
@@ -126,14 +126,17 @@ def test_what_it_prints_works_and_it_stops_in_order(up: Up) -> None:
 
 def test_every_modality_answers_as_printed(all_up: Up, tmp_path: Path) -> None:
     answers = [does(line, tmp_path) for line in all_up.commands()]
-    assert [answer.status_code for answer in answers] == [200] * 4, [answer.text[:300] for answer in answers]
-    chat, speech, transcript, picture = answers
+    assert [answer.status_code for answer in answers] == [200] * 5, [answer.text[:300] for answer in answers]
+    chat, speech, transcript, picture, sight = answers
     assert "12" in chat.json()["choices"][0]["message"]["content"]
     assert speech.headers["content-type"] == "audio/mpeg"
     assert "three blue squares" in transcript.json()["text"].lower()
     shown = httpx.get(picture.json()["data"][0]["url"])
     assert shown.headers["content-type"] == "image/png"
     assert shown.content.startswith(b"\x89PNG")
+    said = sight.json()["choices"][0]["message"]["content"].lower()
+    assert "red" in said
+    assert "circle" in said
 
 
 def test_killed_it_takes_everything_along(up: Up) -> None:

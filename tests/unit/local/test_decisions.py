@@ -92,14 +92,6 @@ def test_a_modality_can_be_left_out() -> None:
     assert [component.name for component in components({}, [], cores=1)] == ["scheduler", "gateway"]
 
 
-def test_what_has_no_starter_model_starts_when_it_is_named() -> None:
-    def names(environment: dict[str, str]) -> list[str]:
-        return [component.name for component in components(environment, ["chat", "vision"], cores=1)]
-
-    assert names({}) == ["scheduler", "chat-0", "gateway"]
-    assert names({"TRENZA_MODALITIES": "chat,vision"}) == ["scheduler", "chat-0", "vision-0", "gateway"]
-
-
 @pytest.mark.parametrize(
     "environment",
     [
