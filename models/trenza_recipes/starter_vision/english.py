@@ -196,6 +196,8 @@ ENGLISH = Words(
         "in the picture": "in the picture",
         "yes": "Yes,",
         "no": "No,",
+        "so yes": "so yes",
+        "so no": "so no",
         "not so": "there is no",
         "not so many": "there are no",
         "there is": "there is",

@@ -30,7 +30,7 @@ def messages(case: Case, picture_first: bool = True) -> Sequence[Message]:
 def groups_of(kind: str) -> dict[str, tuple[int, ...]]:
     """The numbers of figures for which a kind is judged apart."""
     few = (2,) if kind in _ABOUT_TWO else (1, 2)
-    return {"one or two": few} if kind == "where" else {"one or two": few, "three": (3,), "four to six": (4, 5, 6)}
+    return {"one or two": few} if kind == "where" else {"one or two": few, "three": (3,), "four": (4,)}
 
 
 def evaluate(folder: Path, count: int, seed: int, shown: int) -> None:

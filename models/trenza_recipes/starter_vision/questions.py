@@ -444,10 +444,13 @@ class Asker:
         asked = _asked_beside(words, rng, side)
         verb = "is" if words.name == "en" else "está"
         named = self._pair_named(name, other) | {"side": asked}
-        said: list[Segment] = [(words.answers["yes" if so else "no"], (first,))]
-        said += [(f" {words.the(*name, False)}", ()), (f" {verb}", (first,))]
-        said += [(f" {_beside(words, true, *other)}", (first,)), (".", ())]
-        return self._asked("is beside", said, f"{name} {asked} {so}", **named)
+        said: list[Segment] = [(words.the(*name, False), (first,)), (f" {verb}", (first,))]
+        said += [(f" {_beside(words, true, *other)}", (first,)), *self._verdict(so)]
+        return self._asked("is beside", _start(said), f"{name} {asked} {so}", **named)
+
+    def _verdict(self, so: bool) -> list[Segment]:
+        """The end of an answer that says first how things are: whether they are as was asked can be read off that."""
+        return [(",", ()), (f" {self.words.answers['so yes' if so else 'so no']}", ()), (".", ())]
 
     def are_so_many(self) -> Question:
         words, rng = self.words, self.rng
@@ -457,9 +460,7 @@ class Asker:
         near = [number for number in (true - 1, true + 1, true + 2) if 2 <= number <= MOST_FIGURES]
         asked = true if true > 1 and rng.random() < 0.5 else rng.choice(near)
         named = {"number": words.number(asked, shape), "figures": words.figure(colour, shape, True)}
-        yes: Segment = (words.answers["yes" if asked == true else "no"], matching)
-        rest = self._number_said(colour, shape, matching)
-        said = [yes, (f" {rest[0][0].lower()}", rest[0][1]), *rest[1:]]
+        said = [*self._number_said(colour, shape, matching)[:-1], *self._verdict(asked == true)]
         return self._asked("are so many", said, f"{colour} {shape} {asked} {true}", **named)
 
     def other(self) -> Question:
@@ -494,21 +495,21 @@ _KINDS: dict[str, Callable[[Asker], Question | None]] = {
 }
 
 KINDS: dict[str, float] = {
-    "describe": 3,
-    "shapes": 1.5,
-    "colours": 1.5,
+    "describe": 4.5,
+    "shapes": 1.8,
+    "colours": 2,
     "colour of": 2,
-    "shape of": 1.5,
+    "shape of": 2,
     "count": 3,
     "where": 3,
-    "relation": 1.5,
-    "beside": 5,
+    "relation": 2,
+    "beside": 6,
     "ground": 0.8,
     "is there": 3,
     "is it": 1.5,
     "is ground": 0.7,
-    "is beside": 5,
-    "are so many": 1.2,
+    "is beside": 4,
+    "are so many": 1.8,
     "other": 0.8,
     "small talk": 0.6,
 }

@@ -216,6 +216,8 @@ SPANISH = Words(
         "in the picture": "en la imagen",
         "yes": "Sí,",
         "no": "No,",
+        "so yes": "así que sí",
+        "so no": "así que no",
         "not so": "no hay",
         "not so many": "no hay",
         "there is": "hay",

@@ -44,8 +44,8 @@ _LONG_SHARE = 0.07
 class Settings:
     """How long and how fast the whole learns: the rate rises, stays, and falls to zero from `falling` to `conversations`."""
 
-    conversations: int = 53_000
-    falling: int = 27_000
+    conversations: int = 113_000
+    falling: int = 60_000
     rising: int = 1_200
     batch: int = 24
     alone_until: int = 5_000

@@ -18,10 +18,10 @@ Place = Literal["left", "right", "top", "bottom", "middle"]
 FIGURE_COLOURS: tuple[Colour, ...] = ("red", "green", "blue", "yellow", "orange", "purple", "black", "white")
 GROUNDS: tuple[Ground, ...] = (*FIGURE_COLOURS, "grey")
 SIDES: tuple[Side, ...] = ("left", "right", "above", "below")
-MOST_FIGURES = 6
+MOST_FIGURES = 4
 
 _WHITE_SHARE = 0.35
-_COUNT_WEIGHTS = (3, 32, 36, 16, 8, 3, 2)
+_COUNT_WEIGHTS = (3, 30, 37, 18, 12)
 _TRIES = 60
 _SMALLEST = 0.085
 _SMALLEST_OF_ALL = 0.068
