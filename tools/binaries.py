@@ -46,7 +46,7 @@ def kubernetes(command: str) -> Program:
 def prometheus(command: str) -> Program:
     """A command of Prometheus, without the clients of every cloud: what is scraped here is named in files."""
     module = "github.com/prometheus/prometheus"
-    return Program(module, "v0.316.0", f"{module}/cmd/{command}", tags="remove_all_sd")
+    return Program(module, "v0.313.5", f"{module}/cmd/{command}", tags="remove_all_sd")
 
 
 PROGRAMS = {
