@@ -564,6 +564,7 @@ class Snapshot(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
+    EXPECTED_MODELS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Grows with every change during one life of the scheduler."""
     epoch: _builtins.str
@@ -574,6 +575,12 @@ class Snapshot(_message.Message):
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaView]:
         """Every replica that is not dead."""
 
+    @_builtins.property
+    def expected_models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpectedModel]:
+        """Models that the cluster can serve even where no replica announces them now: scaled to zero, they come when they are asked for.
+        Requests for them are to be sent to the scheduler, where they wait.
+        """
+
     def __init__(
         self,
         *,
@@ -581,14 +588,45 @@ class Snapshot(_message.Message):
         epoch: _builtins.str = ...,
         replicas: _abc.Iterable[Global___ReplicaView] | None = ...,
         settled: _builtins.bool = ...,
+        expected_models: _abc.Iterable[Global___ExpectedModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "replicas", b"replicas", "settled", b"settled", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "expected_models", b"expected_models", "replicas", b"replicas", "settled", b"settled", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class ExpectedModel(_message.Message):
+    """A model that the scheduler was told to expect."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REPLICA_SLOTS_FIELD_NUMBER: _builtins.int
+    replica_slots: _builtins.int
+    """Slots that one replica of it is expected to have; 0 means not known."""
+    @_builtins.property
+    def model(self) -> _common_pb2.Model:
+        """The model as a replica last described it, else its name and modality alone; no capabilities means that they are not known.
+        Its load_state is LOADABLE and it has no slots, whatever replicas there are.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _common_pb2.Model | None = ...,
+        replica_slots: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "replica_slots", b"replica_slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectedModel: _TypeAlias = ExpectedModel  # noqa: Y015
 
 @_typing.final
 class ReplicaView(_message.Message):
