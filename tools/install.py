@@ -28,7 +28,8 @@ SERVICES = {
     "images": ("services/images",),
     "vision": ("services/llama", "services/pictures", "services/vision"),
 }
-RECIPES = "models"  # tests use its questions; training needs more than what is installed here
+# Tests ask the recipes' questions; training needs more than what is installed here. `fetch` is for clusters.
+DEVELOPMENT = ("models", "fetch")
 OLDEST_PYTHON = (3, 11)
 SIGN_OF_LIFE_S = 10
 BUILD_TOOLS = ("pip>=25.1", "hatchling>=1.27,<2", "editables>=0.5,<1")
@@ -54,7 +55,8 @@ def main() -> None:
     make_environment()
     install_workspace(packages)
     if level == "dev":
-        pip("the tools that tests and checks use", "--no-build-isolation", "--group", "dev", "-e", RECIPES)
+        editable = [argument for package in DEVELOPMENT for argument in ("-e", package)]
+        pip("the tools that tests and checks use", "--no-build-isolation", "--group", "dev", *editable)
         (VENV / ".trenza-run").write_text(fingerprint("run", packages))
     stamp.write_text(wanted)
 
@@ -76,7 +78,7 @@ def fingerprint(level: str, packages: "list[str]") -> str:
 
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     digest = hashlib.sha256(repr((level, sys.version, str(ROOT), groups, packages)).encode())
-    for package in (*packages, RECIPES):
+    for package in (*packages, *DEVELOPMENT):
         digest.update((ROOT / package / "pyproject.toml").read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()

@@ -16,7 +16,7 @@ def words(text: str) -> frozenset[str]:
 
 
 FOLDERS = (
-    *("protos", "client", "runtime", "scheduler", "gateway", "local", "models"),
+    *("protos", "client", "runtime", "scheduler", "gateway", "local", "models", "fetch"),
     *("services/llama", "services/pictures", "services/chat", "services/audio", "services/images", "services/vision"),
 )
 """Every package of the workspace."""
@@ -35,12 +35,13 @@ ALLOWED = {
     "trenza_vision": ("trenza", "trenza_runtime", "trenza_llama", "trenza_pictures"),
     "trenza_local": ("trenza", "trenza_runtime"),
     "trenza_recipes": (),
+    "trenza_fetch": ("trenza", "trenza_runtime"),
 }
 """What of ours each part may import beside itself; `trenza` are the stubs. Services never import one another."""
 
 PURE = words("""
-    __future__ abc base64 binascii bisect cmath codecs collections copy dataclasses decimal enum fractions functools graphlib
-    hashlib heapq itertools json keyword math numbers operator re reprlib statistics string struct textwrap types typing
+    __future__ abc base64 binascii bisect cmath codecs collections copy dataclasses decimal enum fnmatch fractions functools
+    graphlib hashlib heapq itertools json keyword math numbers operator re reprlib statistics string struct textwrap types typing
     unicodedata urllib.parse zlib
 """)
 """What of the standard library a core may import: nothing that waits, looks at a clock, rolls dice or talks to the system."""

@@ -62,7 +62,7 @@ def test_it_installs_again_when_a_dependency_changes_and_not_for_a_linters_setti
 
 
 def test_it_knows_every_package(install: ModuleType) -> None:
-    assert {*install.chosen_packages("dev"), install.RECIPES} == set(FOLDERS)
+    assert {*install.chosen_packages("dev"), *install.DEVELOPMENT} == set(FOLDERS)
 
 
 def test_only_the_wanted_modalities_are_installed(
