@@ -63,7 +63,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- toYaml (mergeOverwrite (deepCopy .spec.podLabels) (include "trenza.labels" . | fromYaml)) | nindent 8 }}
+        {{- toYaml (mergeOverwrite (deepCopy .root.Values.commonLabels) .spec.podLabels (include "trenza.selectorLabels" . | fromYaml)) | nindent 8 }}
       annotations:
         kubectl.kubernetes.io/default-container: {{ .component }}
         {{- with mergeOverwrite (deepCopy .root.Values.commonAnnotations) (.part.podAnnotations | default dict) .spec.podAnnotations }}
