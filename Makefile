@@ -11,7 +11,7 @@ GENERATE = rm -rf build/stubs && mkdir -p build/stubs && $(BIN)/python -m grpc_t
 	--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $$(find $(PROTO_DIR) -name '*.proto' | sort)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check proto bench fmt clean install install-dev contract
+.PHONY: help run test check proto bench fmt clean install install-dev contract chart-tools
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -19,7 +19,7 @@ help: ## this list
 run: install ## install, build and start the mesh on loopback; Ctrl-C stops it
 	@exec $(BIN)/trenza up
 
-test: install-dev ## install what tests need and run them; ARGS=… for pytest
+test: install-dev chart-tools ## install what tests need and run them; ARGS=… for pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 check: install-dev ## linters, types, the contract and the rules of the house
@@ -52,6 +52,10 @@ contract:
 	$(BIN)/buf breaking $(PROTO_DIR) --against protos/released.binpb
 	@$(GENERATE)
 	diff -r -x '*.proto' -x __pycache__ build/stubs/trenza $(PROTO_DIR)/trenza
+
+# helm and promtool, with which the chart's tests work; built from source the first time, about five minutes.
+chart-tools:
+	@$(BIN)/python tools/binaries.py helm promtool >/dev/null
 
 install:
 	@$(PYTHON) tools/install.py run
