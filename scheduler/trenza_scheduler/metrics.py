@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from trenza_scheduler.core.actions import Grant, Refuse
-from trenza_scheduler.core.domain import Health, Outcome, Priority
+from trenza_scheduler.core.domain import Health, Outcome, Priority, Reason
 from trenza_scheduler.core.figures import Figures
 from trenza_scheduler.translate import MODALITIES
 
@@ -18,36 +20,38 @@ class SchedulerMetrics:
     """The scheduler's part of `/metrics`."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        by_model = ("modality", "model")
-        self._demand = _Family(
-            Gauge("trenza_scheduler_demand_slots", "Slots asked for: running and waiting.", by_model, registry=registry)
+        self._registry = registry
+        self._demand = self._family(
+            "demand_slots",
+            "Slots asked for: running, except on replicas that drain, and waiting. None before the scheduler has settled.",
         )
-        self._capacity = _Family(
-            Gauge(
-                "trenza_scheduler_capacity_slots",
-                "Slots of live replicas with the model loaded.",
-                by_model,
-                registry=registry,
-            )
+        self._capacity = self._family(
+            "capacity_slots", "Slots of live replicas with the model loaded. None before the scheduler has settled."
         )
-        self._leases = _Family(Gauge("trenza_scheduler_leases", "Leases held.", by_model, registry=registry))
-        self._tickets = _Family(
-            Gauge(
-                "trenza_scheduler_queue_tickets",
-                "Tickets that wait; those for models that no replica has announced have no model.",
-                (*by_model, "priority"),
-                registry=registry,
-            )
+        self._served = self._family("model_served", "Whether a live replica takes requests for the model: 1 or 0.")
+        self._failed = self._family(
+            "model_failed_replicas", "Replicas on which the last attempt to load the model failed."
         )
-        self._replicas = _Family(
-            Gauge("trenza_scheduler_replicas", "Replicas that are not dead.", ("modality", "health"), registry=registry)
+        self._oldest = self._family(
+            "oldest_wait_seconds", "How long the ticket has waited that came first; 0 where none waits."
         )
+        self._leases = self._family("leases", "Leases held.")
+        self._tickets = self._family(
+            "queue_tickets",
+            "Tickets that wait; those for models that no replica has announced have no model.",
+            ("modality", "model", "priority"),
+        )
+        self._replicas = self._family("replicas", "Replicas that are not dead.", ("modality", "health"))
         self._gateways = Gauge("trenza_scheduler_gateways", "Gateways that are connected.", registry=registry)
         self._grants = Counter("trenza_scheduler_grants", "Tickets that got a place.", ("modality",), registry=registry)
         self._refusals = Counter("trenza_scheduler_refusals", "Tickets that got none.", ("reason",), registry=registry)
         self._releases = Counter(
             "trenza_scheduler_releases", "Leases that gateways ended.", ("outcome",), registry=registry
         )
+        for reason in Reason:  # a rate sees the first of a kind only where the series was there before
+            self._refusals.labels(reason.value)
+        for outcome in Outcome:
+            self._releases.labels(outcome.value)
         self._waits = Histogram(
             "trenza_scheduler_wait_seconds",
             "How long tickets waited for their place.",
@@ -55,6 +59,9 @@ class SchedulerMetrics:
             buckets=_WAITS_S,
             registry=registry,
         )
+
+    def _family(self, name: str, meaning: str, labels: Labels = ("modality", "model")) -> _Family:
+        return _Family(Gauge(f"trenza_scheduler_{name}", meaning, labels, registry=self._registry))
 
     def granted(self, grant: Grant) -> None:
         """Counts a ticket that got its place."""
@@ -71,10 +78,17 @@ class SchedulerMetrics:
         self._releases.labels(outcome.value).inc()
 
     def show(self, figures: Figures, gateways: int) -> None:
-        """Sets the gauges. What is no longer there disappears."""
+        """Sets the gauges. What is no longer there disappears.
+
+        Demand and capacity are shown once the scheduler has settled: autoscalers act on them, and must not act on ignorance.
+        """
         models = {(MODALITIES[key.modality], key.name): figure for key, figure in figures.models.items()}
-        self._demand.show({labels: figure.demand_slots for labels, figure in models.items()})
-        self._capacity.show({labels: figure.capacity_slots for labels, figure in models.items()})
+        heard = models if figures.settled else {}
+        self._demand.show({labels: figure.demand_slots for labels, figure in heard.items()})
+        self._capacity.show({labels: figure.capacity_slots for labels, figure in heard.items()})
+        self._served.show({labels: figure.served for labels, figure in models.items()})
+        self._failed.show({labels: figure.failed_replicas for labels, figure in models.items()})
+        self._oldest.show({labels: figure.oldest_wait_s for labels, figure in models.items()})
         self._leases.show({labels: figure.leases for labels, figure in models.items()})
         tickets: dict[Labels, float] = {
             (*labels, priority.name.lower()): figure.tickets[priority]
@@ -84,7 +98,7 @@ class SchedulerMetrics:
         if figures.unknown_tickets:
             tickets["", "", ""] = figures.unknown_tickets
         self._tickets.show(tickets)
-        modalities = {modality for modality, _ in figures.replicas}
+        modalities = {modality for modality, _ in figures.replicas} | {key.modality for key in figures.models}
         self._replicas.show(
             {
                 (MODALITIES[m], health.value): figures.replicas.get((m, health), 0)
@@ -102,7 +116,7 @@ class _Family:
         self._gauge = gauge
         self._shown: set[Labels] = set()
 
-    def show(self, values: dict[Labels, float] | dict[tuple[str, str], int]) -> None:
+    def show(self, values: Mapping[Labels, float] | Mapping[tuple[str, str], float]) -> None:
         """Sets exactly these values."""
         for labels, value in values.items():
             self._gauge.labels(*labels).set(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from random import Random
 
 import grpc
@@ -25,12 +26,14 @@ from trenza_scheduler.core.actions import (
     Refuse,
     ReplicaChanged,
 )
+from trenza_scheduler.core.domain import ModelKey
 from trenza_scheduler.core.events import Event, GatewayClosed, GatewayOpened, LeaseReleased, ShutDown, Tick
 from trenza_scheduler.core.limits import Limits
 from trenza_scheduler.core.machine import Machine
 from trenza_scheduler.core.stories import Story
 from trenza_scheduler.metrics import SchedulerMetrics
 from trenza_scheduler.outbox import Outbox
+from trenza_scheduler.scaling import Scaling
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +51,19 @@ NAME_IN_USE = "REPLICA_ID_IN_USE"
 class Owner:
     """Holds the state machine. Its methods are to be called in the event loop that it was made in."""
 
-    def __init__(self, limits: Limits, epoch: str, rng: Random, metrics: SchedulerMetrics, outbox_limit: int) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        epoch: str,
+        rng: Random,
+        metrics: SchedulerMetrics,
+        outbox_limit: int,
+        expected: Mapping[ModelKey, int] | None = None,
+    ) -> None:
         self.limits = limits
         self._loop = asyncio.get_running_loop()
-        self._machine = Machine(limits, epoch, self._loop.time())
+        self._machine = Machine(limits, epoch, self._loop.time(), expected)
+        self.scaling = Scaling(self._machine, limits)
         self._epoch = epoch
         self._rng = rng
         self._metrics = metrics
@@ -79,6 +91,7 @@ class Owner:
             self._push_within(self.limits.heartbeat_interval_s)
         self._set_tick()
         self._show_soon()
+        self.scaling.touched()
 
     def open_gateway(self, event: GatewayOpened) -> Outbox:
         """A gateway's stream begins; returns what is to be sent to it, the fleet first."""
@@ -123,6 +136,7 @@ class Owner:
     def shut_down(self) -> None:
         """Refuses everything that waits and ends all streams, once what is left to say has been said."""
         self.apply(ShutDown())
+        self.scaling.close()
         fault = RpcFault(grpc.StatusCode.UNAVAILABLE, FaultReason.DRAINING, "The scheduler is stopping.")
         for outbox in self._outboxes.values():
             outbox.close(fault)
@@ -191,7 +205,10 @@ class Owner:
 
     def _show(self) -> None:
         self._metrics_timer = None
-        self._metrics.show(self._machine.figures(), len(self._outboxes))
+        figures = self._machine.figures(self._loop.time())
+        self._metrics.show(figures, len(self._outboxes))
+        if any(model.oldest_wait_s for model in figures.models.values()):
+            self._show_soon()  # they grow older though nothing happens
 
 
 def _settle(cut: asyncio.Future[RpcFault], fault: RpcFault) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from trenza_scheduler.core.domain import ModelKey
 from trenza_scheduler.core.limits import Limits, limits_for
+from trenza_scheduler.translate import MODALITIES, MODELS_LIMIT, NAME_LIMIT
+
+SLOTS_LIMIT = 65_536
+"""The most slots that a model may be said to have on one replica."""
 
 
 class SchedulerSettings(BaseSettings):
@@ -23,7 +31,44 @@ class SchedulerSettings(BaseSettings):
     wait_limit_s: float = Field(
         600.0, gt=0, le=86400, description="Longest that a ticket may wait, whatever it asks for itself."
     )
+    expected_models: str = Field(
+        "",
+        description="Models that may be scaled to zero, as `modality/model[:slots of one replica]`, separated by commas: "
+        "requests for them wait for a replica to come up, their demand is a metric from the start, and gateways list them.",
+    )
+    absence_wait_s: float = Field(
+        10.0,
+        ge=0,
+        le=86400,
+        description="How long tickets wait for a model whose last replica has gone; for an expected one they wait as long as "
+        "they may.",
+    )
+    load_patience_s: float = Field(
+        10.0,
+        ge=0,
+        le=86400,
+        description="How long a ticket leaves loaded models in peace before it makes a replica load its own.",
+    )
+    activity_hold_s: float = Field(
+        60.0,
+        ge=0,
+        le=86400,
+        description="How long KEDA is told that a model is active after its last demand; more than KEDA's polling interval.",
+    )
     heartbeat_interval_ms: int = Field(2000, ge=100, le=60000, description="How often replicas are asked to beat.")
+    suspect_after_beats: float = Field(
+        2.5,
+        ge=1.5,
+        le=100,
+        description="Heartbeat intervals of silence after which a replica gets nothing new (at least one and a second).",
+    )
+    dead_after_beats: float = Field(
+        10.0,
+        ge=3,
+        le=1000,
+        description="Heartbeat intervals of silence after which a replica is forgotten (at least 10 s, and twice what makes it "
+        "suspect).",
+    )
     outbox_limit: int = Field(
         8192,
         ge=16,
@@ -35,6 +80,51 @@ class SchedulerSettings(BaseSettings):
         20.0, ge=0, description="Longest that stopping may take; it takes far less unless somebody hangs."
     )
 
+    @field_validator("expected_models")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        expected_models(text)
+        return text
+
+    def expected(self) -> Mapping[ModelKey, int]:
+        """The expected models, with the slots of one replica; 0 where those are not given."""
+        return expected_models(self.expected_models)
+
     def limits(self) -> Limits:
         """What the core is told of all this."""
-        return limits_for(self.heartbeat_interval_ms / 1000, self.queue_limit, self.wait_limit_s)
+        limits = limits_for(
+            self.heartbeat_interval_ms / 1000,
+            self.queue_limit,
+            self.wait_limit_s,
+            suspect_after_beats=self.suspect_after_beats,
+            dead_after_beats=self.dead_after_beats,
+        )
+        return replace(
+            limits,
+            absence_wait_s=self.absence_wait_s,
+            load_patience_s=self.load_patience_s,
+            activity_hold_s=self.activity_hold_s,
+        )
+
+
+def expected_models(text: str) -> dict[ModelKey, int]:
+    """Reads `modality/model[:slots]`, separated by commas. Raises ValueError with a sentence.
+
+    A model's name may have slashes and colons; whole digits behind the last colon are the slots.
+    """
+    words = {word: number for number, word in MODALITIES.items()}
+    models: dict[ModelKey, int] = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        modality, _, rest = item.partition("/")
+        name, colon, tail = rest.rpartition(":")
+        name, slots = (name, int(tail)) if colon and tail.isascii() and tail.isdigit() else (rest, 0)
+        if modality not in words or not 0 < len(name) <= NAME_LIMIT:
+            raise ValueError(f"'{item}' is not of the form modality/model[:slots], with one of {', '.join(words)}.")
+        if slots > SLOTS_LIMIT:
+            raise ValueError(f"'{item}' has more than {SLOTS_LIMIT} slots.")
+        if ModelKey(words[modality], name) in models:
+            raise ValueError(f"'{modality}/{name}' is there twice.")
+        models[ModelKey(words[modality], name)] = slots
+    if len(models) > MODELS_LIMIT:
+        raise ValueError(f"More than {MODELS_LIMIT} models are too many.")
+    return models

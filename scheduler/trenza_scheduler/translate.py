@@ -21,6 +21,7 @@ from trenza_scheduler.core.domain import (
     ReplicaReport,
     Ticket,
 )
+from trenza_scheduler.core.expected import Expected
 from trenza_scheduler.core.machine import Machine
 from trenza_scheduler.core.membership import Member
 from trenza_scheduler.core.queue import Waiting
@@ -123,6 +124,7 @@ def _model_report(item: scheduler_pb2.ModelState) -> ModelReport:
         slots_used=item.slots_used,
         memory_bytes=item.memory_bytes,
         pinned=item.pinned,
+        original=item.model,
     )
 
 
@@ -226,7 +228,23 @@ def snapshot(machine: Machine, version: int, epoch: str) -> scheduler_pb2.Snapsh
     views = [
         _view(member, machine.leases.slots_of_replica(member.report.replica_id)) for member in machine.membership.all()
     ]
-    return scheduler_pb2.Snapshot(version=version, epoch=epoch, replicas=views, settled=machine.settled)
+    return scheduler_pb2.Snapshot(
+        version=version,
+        epoch=epoch,
+        replicas=views,
+        settled=machine.settled,
+        expected_models=[_expected(key, machine.expected) for key in machine.expected],
+    )
+
+
+def _expected(key: ModelKey, expected: Expected) -> scheduler_pb2.ExpectedModel:
+    """An expected model as it looks while no replica is there."""
+    model = common_pb2.Model(name=key.name, modality=modality_value(key.modality))
+    described = expected.description(key)
+    if isinstance(described, common_pb2.Model):
+        model.CopyFrom(described)
+    model.load_state, model.load_progress, model.slots = common_pb2.LOAD_STATE_LOADABLE, 0.0, 0
+    return scheduler_pb2.ExpectedModel(model=model, replica_slots=expected.slots(key))
 
 
 def _view(member: Member, leased_slots: int) -> scheduler_pb2.ReplicaView:
@@ -244,11 +262,16 @@ def _queue(key: ModelKey, line: Iterable[Waiting], now_s: float) -> scheduler_pb
     tickets = list(line)
     return scheduler_pb2.QueueView(
         model=key.name,
-        modality=common_pb2.Modality.Value(f"MODALITY_{MODALITIES[key.modality].upper()}"),
+        modality=modality_value(key.modality),
         waiting_tickets=len(tickets),
         waiting_slots=sum(waiting.ticket.slots for waiting in tickets),
         oldest_wait_ms=_milliseconds(max((now_s - waiting.arrived_s for waiting in tickets), default=0.0)),
     )
+
+
+def modality_value(number: int) -> common_pb2.Modality.ValueType:
+    """The enum's value of one of MODALITIES."""
+    return common_pb2.Modality.Value(f"MODALITY_{MODALITIES[number].upper()}")
 
 
 def explanation(story: Story) -> scheduler_pb2.ExplainResponse:

@@ -11,6 +11,8 @@ the same generator give the same actions, which is how scenarios and storms of r
 - `routing`: filter, score, pick; one small module per policy.
 - `affinity`: which replica has seen a conversation, or the beginning of a prompt.
 - `placing`: walks down the lines that an event touched and grants what can be granted.
+- `expected`: models that are scaled to zero, or may be: they have replicas when they are asked for.
+- `figures`, `activity`: what autoscalers go by.
 - `pace`: how long requests take, for expected waits and retry-after.
 - `stories`: what was decided lately, and why.
 - `machine`: puts these together.

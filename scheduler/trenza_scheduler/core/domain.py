@@ -68,13 +68,17 @@ class ModelKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """One model on one replica. `slots` of a model that is not loaded is what the replica expects; 0 means not known."""
+    """One model on one replica. `slots` of a model that is not loaded is what the replica expects; 0 means not known.
+
+    `original` is the replica's own description, not looked at here.
+    """
 
     load: Load
     slots: int
     slots_used: int = 0
     memory_bytes: int = 0
     pinned: bool = False
+    original: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

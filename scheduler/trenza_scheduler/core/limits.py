@@ -31,7 +31,7 @@ class Limits:
     settle_s: float = 4.0
     """Time after the start in which a replica that the scheduler has not heard of may still turn up."""
     absence_wait_s: float = 10.0
-    """How long tickets wait for a model whose last replica has gone; then they are refused."""
+    """How long tickets wait for a model whose last replica has gone; then they are refused. For an expected one they wait on."""
     absence_memory_s: float = 3600.0
     """How long it is remembered that there was such a model."""
     absent_models: int = 4096
@@ -50,6 +50,11 @@ class Limits:
 
     lease_echo_s: float = 0.25
     """How long before a heartbeat arrives a lease may have ended and still be part of what it reports."""
+    activity_hold_s: float = 60.0
+    """How long a model counts as active after its last demand, when an autoscaler asks."""
+    watched_triggers: int = 1024
+    """Triggers of autoscalers that are looked at all the time."""
+
     remembered_sessions: int = 16_384
     remembered_prefixes: int = 65_536
     remembered_stories: int = 4096
@@ -57,13 +62,22 @@ class Limits:
     """Replicas that are remembered of one decision."""
 
 
-def limits_for(heartbeat_interval_s: float, queue_tickets: int, longest_wait_s: float) -> Limits:
-    """The limits that go with a heartbeat interval: two beats may be missed, and a stalled process or network gets a second."""
+def limits_for(
+    heartbeat_interval_s: float,
+    queue_tickets: int,
+    longest_wait_s: float,
+    *,
+    suspect_after_beats: float = 2.5,
+    dead_after_beats: float = 10.0,
+) -> Limits:
+    """The limits that go with a heartbeat interval: so many beats may be late until a replica is suspect or dead, and a stalled
+    process or network gets a second whatever the interval."""
+    suspect_after_s = max(suspect_after_beats * heartbeat_interval_s, heartbeat_interval_s + 1.0)
     return Limits(
         queue_tickets=queue_tickets,
         longest_wait_s=longest_wait_s,
         heartbeat_interval_s=heartbeat_interval_s,
-        suspect_after_s=max(2.5 * heartbeat_interval_s, heartbeat_interval_s + 1.0),
-        dead_after_s=max(10 * heartbeat_interval_s, 10.0),
+        suspect_after_s=suspect_after_s,
+        dead_after_s=max(dead_after_beats * heartbeat_interval_s, 10.0, 2 * suspect_after_s),
         settle_s=heartbeat_interval_s + 2.0,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 
 from trenza_scheduler.core import refusals
@@ -31,6 +31,7 @@ from trenza_scheduler.core.events import (
     TicketArrived,
     TicketCancelled,
 )
+from trenza_scheduler.core.expected import Expected
 from trenza_scheduler.core.figures import Figures, figures
 from trenza_scheduler.core.leases import LeaseBook
 from trenza_scheduler.core.limits import Limits
@@ -47,11 +48,15 @@ _NEVER = float("inf")
 class Machine:
     """All that the scheduler knows. Has one owner, who passes events in order and carries out what comes back.
 
-    `epoch` names this life of the scheduler; `started_s` is the clock's value at its beginning. The owner has to pass a Tick at
-    `wake_s`, and may pass one whenever it likes.
+    `epoch` names this life of the scheduler; `started_s` is the clock's value at its beginning. `expected` are models that the
+    cluster can serve even while no replica announces them, each with the slots that one replica will have, 0 where that is not
+    known. The owner has to pass a Tick at `wake_s`, and may pass one whenever it likes.
     """
 
-    def __init__(self, limits: Limits, epoch: str, started_s: float) -> None:
+    def __init__(
+        self, limits: Limits, epoch: str, started_s: float, expected: Mapping[ModelKey, int] | None = None
+    ) -> None:
+        self.expected = Expected(expected or {})
         self.membership = Membership(limits)
         self.leases = LeaseBook(limits.lease_echo_s)
         self.queue = Queue()
@@ -79,9 +84,14 @@ class Machine:
         self._set_wake(event, now_s)
         return actions
 
-    def figures(self) -> Figures:
+    def figures(self, now_s: float) -> Figures:
         """Everything in numbers."""
-        return figures(self.membership, self.leases, self.queue)
+        return figures(self.membership, self.leases, self.queue, self.expected, now_s, self.settled)
+
+    def knows(self, key: ModelKey) -> bool:
+        """Whether a model is announced, is expected, or was announced lately."""
+        remembered = self.membership.unserved_since_s(key) is not None
+        return key in self.expected or remembered or bool(self.membership.serving(key))
 
     def story(self, request_id: str, now_s: float) -> Story | None:
         """What became of a request, or what it waits for; None where it is not remembered."""
@@ -155,13 +165,15 @@ class Machine:
         return self._hopeless(ticket.key, now_s)
 
     def _hopeless(self, key: ModelKey, now_s: float) -> Reason | None:
-        """Why waiting for a model makes no sense; None where it does."""
+        """Why waiting for a model makes no sense; None where it does, as it always does for an expected one."""
+        if key in self.expected:
+            return None
         unserved_since_s = self.membership.unserved_since_s(key)
         if unserved_since_s is not None:
             return Reason.NO_CAPACITY if now_s >= unserved_since_s + self._limits.absence_wait_s else None
         if self.membership.serving(key) or not self.settled:
             return None
-        return Reason.MODEL_NOT_FOUND if self.membership.remembers_any else Reason.NO_CAPACITY
+        return Reason.MODEL_NOT_FOUND if self.membership.remembers_any or self.expected else Reason.NO_CAPACITY
 
     def _welcome(self, ticket: Ticket) -> Iterator[Action]:
         """What a ticket hears at once that has just come and got no place."""
@@ -249,6 +261,7 @@ class Machine:
             self._placer.stories.released(lease.request_id)
         member = self.membership.get(report.replica_id)
         assert member is not None
+        self.expected.note(report)
         member.foreign = foreign_slots(member, self.leases, now_s)
         freed = [key for key in report.model_keys() if member.foreign.get(key.name, 0) < foreign.get(key.name, 0)]
         for key in (*heard.touched, *freed):
@@ -324,7 +337,7 @@ class Machine:
         self.wake_s = min(self.wake_s, *wakes)
 
     def _absence_ends_s(self, key: ModelKey) -> float:
-        since_s = self.membership.unserved_since_s(key)
+        since_s = None if key in self.expected else self.membership.unserved_since_s(key)
         return _NEVER if since_s is None else since_s + self._limits.absence_wait_s
 
     # Answers
@@ -340,7 +353,8 @@ class Machine:
         if refusals.may_be_tried_again(reason):
             turns = len(self.queue.line(ticket.key))
             retry_after_s = self._pace.retry_after_s(ticket.key, turns, self._working_slots(ticket.key))
-        message = refusals.message(ticket, reason, waited_s, self._limits.queue_tickets)
+        started = bool(self.membership.serving(ticket.key))
+        message = refusals.message(ticket, reason, waited_s, self._limits.queue_tickets, started)
         return Refuse(ticket.stream, ticket.request_id, reason, message, retry_after_s)
 
     def _tell_position(self, waiting: Waiting, position: int, slots: int) -> QueueUpdate:

@@ -194,4 +194,4 @@ def _waiting_for(choice: Choice, ahead: int) -> str:
     if ahead:
         return f"{ahead} ticket{'s' if ahead > 1 else ''} for the same model to be served first."
     furthest = next((name for name in _WAITING_FOR if name in choice.verdicts), "")
-    return f"Waits for {_WAITING_FOR[furthest] if furthest else 'a replica that has the model'}."
+    return f"Waits for {_WAITING_FOR[furthest] if furthest else 'a replica that has the model to come up'}."

@@ -10,9 +10,11 @@ def may_be_tried_again(reason: Reason) -> bool:
     return reason not in (Reason.MODEL_NOT_FOUND, Reason.INVALID_TICKET)
 
 
-def message(ticket: Ticket, reason: Reason, waited_s: float, queue_tickets: int) -> str:
-    """A sentence for people. The model's name is the client's own word."""
+def message(ticket: Ticket, reason: Reason, waited_s: float, queue_tickets: int, started: bool = True) -> str:
+    """A sentence for people. The model's name is the client's own word. `started` says whether any replica has the model."""
     model = f"'{ticket.key.name}'"
+    if reason is Reason.WAIT_LIMIT_EXCEEDED and not started:
+        return f"No replica of the model {model} has come up within {waited_s:.3g} s; one may still be starting."
     return {
         Reason.MODEL_NOT_FOUND: f"No replica knows a model {model}.",
         Reason.NO_CAPACITY: f"No replica is there that can serve the model {model}.",

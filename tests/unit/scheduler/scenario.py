@@ -1,6 +1,7 @@
 """Runs scenarios: text files that tell what happens to a scheduler, when, and what it is expected to do about it.
 
     limits queue_tickets=2                                    before anything else, where a scenario needs its own
+    expected alpha:4,beta:0                                   models to be expected, with the slots of one replica
     at 0.0 beat chat-0 models=alpha:loaded:4,beta:loadable:2  a replica beats; used=alpha:2, gen=, stream=, draining, queued=
     at 0.0 steady chat-0 models=alpha:loaded:4                the same, and from now on once per heartbeat interval
     at 0.0 silence chat-0                                     it beats no more, though its stream stands
@@ -13,6 +14,8 @@
     expect grant r1 chat-0 | grant r1 chat-0 cold | grant r1 any
     expect refusal r2 QUEUE_FULL | waiting r3 position=2 | silent r3 | health chat-0 suspect | leased chat-0 2 | cut g1
     expect explained r3 a free slot                           the words in what it waits for
+    expect figures alpha demand=3 capacity=4 oldest=1.5       also failed=, served=
+    expect said r1 words                                      the words in the last refusal of a request
 
 Expectations concern what happened since the last `at`. Every grant and refusal has to be expected, so that none can slip in.
 """
@@ -69,6 +72,7 @@ class Scenario:
         self.actions: list[Action] = []
         self.trace: list[tuple[float, Action]] = []
         self._machine: Machine | None = None
+        self._expected: dict[ModelKey, int] = {}
         self._steady: dict[str, tuple[float, ReplicaBeat]] = {}
         self._replica_streams: dict[str, str] = {}
         self._gateway_streams: dict[str, str] = {}
@@ -79,7 +83,7 @@ class Scenario:
     @property
     def machine(self) -> Machine:
         if self._machine is None:
-            self._machine = Machine(self.limits, "e", 0.0)
+            self._machine = Machine(self.limits, "e", 0.0, self._expected)
         return self._machine
 
     def run(self, text: str) -> None:
@@ -102,6 +106,9 @@ class Scenario:
                 whole = {f.name for f in dataclasses.fields(Limits) if f.type == "int"}
                 typed = {name: int(value) if name in whole else value for name, value in changes.items()}
                 self.limits = dataclasses.replace(self.limits, **typed)  # type: ignore[arg-type]  # checked by the names
+            case ["expected", models]:
+                pairs = (item.split(":") for item in models.split(","))
+                self._expected = {ModelKey(CHAT, name): int(slots) for name, slots in pairs}
             case ["at", time_s, verb, *rest]:
                 self._nothing_unexpected()
                 self.actions.clear()
@@ -114,7 +121,7 @@ class Scenario:
             case ["expect", what, *rest]:
                 getattr(self, f"_expect_{what}")(*[w for w in rest if "=" not in w], **_options(rest))
             case _:
-                raise ValueError("neither limits, at nor expect")
+                raise ValueError("neither limits, expected, at nor expect")
 
     def _advance(self, until_s: float) -> None:
         """Lets time pass: ticks where the machine wants them, beats of those who beat steadily."""
@@ -276,6 +283,25 @@ class Scenario:
         story = self.machine.story(request_id, self.now_s)
         assert story is not None, "it is not remembered"
         assert " ".join(words) in f"{story.state.value} {story.waiting_for}", story
+
+    def _expect_figures(self, model: str, **wanted: str) -> None:
+        figure = self.machine.figures(self.now_s).models[ModelKey(CHAT, model)]
+        found = {
+            "demand": figure.demand_slots,
+            "capacity": figure.capacity_slots,
+            "oldest": figure.oldest_wait_s,
+            "failed": figure.failed_replicas,
+            "served": figure.served,
+        }
+        off = {name: found[name] for name, value in wanted.items() if abs(found[name] - float(value)) > 1e-6}
+        assert not off, f"it is {off}"
+
+    def _expect_said(self, request_id: str, *words: str) -> None:
+        said = [
+            action.message for _, action in self.trace if isinstance(action, Refuse) and action.request_id == request_id
+        ]
+        assert said, "nothing was said"
+        assert " ".join(words) in said[-1], said[-1]
 
     def _nothing_unexpected(self) -> None:
         unexpected = [action for action in self.actions if isinstance(action, Grant | Refuse | CutGateway | CutReplica)]

@@ -18,6 +18,7 @@ from trenza_scheduler.core.domain import (
     ModelReport,
     Outcome,
     Priority,
+    Reason,
     ReplicaReport,
     Ticket,
 )
@@ -38,6 +39,8 @@ from trenza_scheduler.core.machine import Machine
 from trenza_scheduler.core.rooms import capacity
 
 MODELS = ("alpha", "beta", "gamma")
+EXPECTED = ("gamma", "delta")
+"""The second has never a replica."""
 CHAT = 1
 LIMITS = Limits(queue_tickets=6, longest_wait_s=30.0, absence_wait_s=3.0, absence_memory_s=40.0, remembered_stories=64)
 
@@ -48,7 +51,7 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.dice = Random(seed)
         self.rng = Random(seed + 1)
-        self.machine = Machine(LIMITS, "e", 0.0)
+        self.machine = Machine(LIMITS, "e", 0.0, {ModelKey(CHAT, name): 2 for name in EXPECTED})
         self.now_s = 0.0
         self.trace: list[tuple[float, Action]] = []
         self.open: dict[tuple[str, str], Ticket] = {}
@@ -101,7 +104,9 @@ class Storm:
         ticket = Ticket(
             stream=stream,
             request_id=f"r{next(self._numbers)}",
-            key=ModelKey(CHAT, self.dice.choice((*MODELS, "nonsense") if self.dice.random() < 0.1 else MODELS)),
+            key=ModelKey(
+                CHAT, self.dice.choice((*MODELS, "delta", "nonsense") if self.dice.random() < 0.1 else MODELS)
+            ),
             priority=self.dice.choice(list(Priority)),
             slots=self.dice.choice((1, 1, 1, 2, 9)),
             wait_limit_s=self.dice.choice((0.0, 0.0, 0.5, 5.0)),
@@ -198,6 +203,7 @@ class Storm:
         assert len(self.machine.queue) <= LIMITS.queue_tickets
         assert {(w.ticket.stream, w.ticket.request_id) for w in self.machine.queue.all()} == set(self.open)
         assert sorted(lease.lease_id for lease in self.machine.leases.all()) == sorted(self.leases)
+        self._the_figures_add_up()
         assert self.machine.wake_s > self.now_s or not isinstance(event, Tick), "ticks without end"
         if self.machine.wake_s > self.now_s:  # else the tick that is due will see to it
             self._nobody_waits_in_vain()
@@ -235,14 +241,27 @@ class Storm:
                 assert member is not None
                 assert member.health is Health.LIVE
             case Refuse():
-                del self.open[action.stream, action.request_id]
+                ticket = self.open.pop((action.stream, action.request_id))
                 assert action.message
+                hopeless = action.reason in (Reason.NO_CAPACITY, Reason.MODEL_NOT_FOUND)
+                assert not (hopeless and ticket.key.name in EXPECTED), "an expected model is worth waiting for"
             case QueueUpdate():
                 assert (action.stream, action.request_id) in self.open
             case CutGateway():
                 assert action.stream not in self.streams.values()
             case _:
                 pass
+
+    def _the_figures_add_up(self) -> None:
+        """Every ticket and every lease is counted once; expected models are always there; nobody's nonsense is a name."""
+        figures = self.machine.figures(self.now_s)
+        assert {key.name for key in figures.models} <= {*MODELS, *EXPECTED}
+        assert {ModelKey(CHAT, name) for name in EXPECTED} <= figures.models.keys()
+        tickets = sum(sum(figure.tickets.values()) for figure in figures.models.values())
+        assert tickets + figures.unknown_tickets == len(self.machine.queue)
+        for key, figure in figures.models.items():
+            assert figure.leases == sum(lease.key == key for lease in self.machine.leases.all())
+            assert bool(figure.tickets.total()) == bool(figure.waiting_slots) == bool(self.machine.queue.line(key))
 
     def _nobody_waits_in_vain(self) -> None:
         """The first in a line has no place to go: not on a live replica with the model loaded and slots free."""

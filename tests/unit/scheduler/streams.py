@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -14,13 +14,13 @@ from prometheus_client import CollectorRegistry
 from trenza.common.v1 import common_pb2
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 from trenza_runtime.rpc.channel import open_channel
-from trenza_runtime.rpc.server import RpcServer, RpcService
+from trenza_runtime.rpc.server import RpcServer
+from trenza_scheduler.__main__ import services
+from trenza_scheduler.core.domain import ModelKey
 from trenza_scheduler.core.limits import limits_for
 from trenza_scheduler.metrics import SchedulerMetrics
 from trenza_scheduler.owner import Owner
-from trenza_scheduler.servicer import SchedulerServicer
 
-SERVICE = "trenza.scheduler.v1.SchedulerService"
 INTERVAL_S = 0.2
 LIMIT_S = 5.0
 
@@ -65,17 +65,20 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    port: int = 0, *, epoch: str = "epoch", queue: int = 100, write_stall_s: float = 5.0, outbox_limit: int = 10_000
+    port: int = 0,
+    *,
+    epoch: str = "epoch",
+    queue: int = 100,
+    write_stall_s: float = 5.0,
+    outbox_limit: int = 10_000,
+    expected: Mapping[ModelKey, int] | None = None,
+    **limits: float,
 ) -> AsyncIterator[Running]:
     """Serves a scheduler, and ends whatever streams a test has left."""
     registry = CollectorRegistry()
-    owner = Owner(limits_for(INTERVAL_S, queue, 60.0), epoch, Random(1), SchedulerMetrics(registry), outbox_limit)
-    servicer = SchedulerServicer(owner, write_stall_s)
-
-    def add(server: grpc.aio.Server) -> None:
-        scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(servicer, server)
-
-    server = RpcServer("127.0.0.1", port, [RpcService(SERVICE, add)])
+    bounds = replace(limits_for(INTERVAL_S, queue, 60.0), **limits)  # type: ignore[arg-type]  # times only
+    owner = Owner(bounds, epoch, Random(1), SchedulerMetrics(registry), outbox_limit, expected)
+    server = RpcServer("127.0.0.1", port, services(owner, write_stall_s))
     bound = await server.start()
     try:
         async with open_channel(f"127.0.0.1:{bound}") as channel:

@@ -289,11 +289,18 @@ async def test_metrics_follow_demand_and_capacity_and_never_a_clients_words(sche
     await gateway.ask("r4", model="a-clients-word")
     await gateway.grant("r2")
     labels = {"modality": "chat", "model": "alpha"}
+    await eventually(lambda: scheduler.sample("queue_tickets", priority="normal", **labels) == 1)
+    assert scheduler.sample("leases", **labels) == 2
+    assert scheduler.sample("queue_tickets", priority="", modality="", model="") == 1
+    assert scheduler.sample("demand_slots", **labels) is None, "autoscalers are told nothing before all have been heard"
     await eventually(lambda: scheduler.sample("demand_slots", **labels) == 3)
     assert scheduler.sample("capacity_slots", **labels) == 2
-    assert scheduler.sample("leases", **labels) == 2
-    assert scheduler.sample("queue_tickets", priority="normal", **labels) == 1
-    assert scheduler.sample("queue_tickets", priority="", modality="", model="") == 1
+    assert scheduler.sample("model_served", **labels) == 1
+    assert scheduler.sample("model_failed_replicas", **labels) == 0
+    assert scheduler.sample("refusals_total", reason="NO_CAPACITY") == 0, "there before the first"
+    oldest_s = scheduler.sample("oldest_wait_seconds", **labels)
+    assert oldest_s > 0
+    await eventually(lambda: scheduler.sample("oldest_wait_seconds", **labels) > oldest_s)
     assert scheduler.sample("replicas", modality="chat", health="live") == 1
     assert scheduler.sample("gateways") == 1
     assert scheduler.sample("grants_total", modality="chat") == 2

@@ -91,7 +91,9 @@ def test_no_module_is_named_after_nothing() -> None:
 
 def test_every_api_has_a_version_and_its_stubs() -> None:
     protos = list((REPOSITORY / "protos").rglob("*.proto"))
-    assert {path.parent.parent.name for path in protos} == {"audio", "chat", "common", "images", "scheduler", "vision"}
+    assert {path.parent.parent.name for path in protos} == {
+        *("audio", "chat", "common", "images", "keda", "scheduler", "vision"),
+    }
     for path in protos:
         assert path.parent.name == "v1"
         for suffix in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi"):

@@ -9,7 +9,7 @@ travels; the fields' names are ours to spell, and give KEDA's in JSON.
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from trenza.keda import externalscaler_pb2 as _externalscaler_pb2
+from trenza.keda.v1 import externalscaler_pb2 as _externalscaler_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from trenza.keda import externalscaler_pb2 as trenza_dot_keda_dot_externalscaler__pb2
+from trenza.keda.v1 import externalscaler_pb2 as trenza_dot_keda_dot_v1_dot_externalscaler__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in trenza/keda/externalscaler_pb2_grpc.py depends on'
+        + ' but the generated code in trenza/keda/v1/externalscaler_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -37,23 +37,23 @@ class ExternalScalerStub:
         """
         self.IsActive = channel.unary_unary(
                 '/externalscaler.ExternalScaler/IsActive',
-                request_serializer=trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
-                response_deserializer=trenza_dot_keda_dot_externalscaler__pb2.IsActiveResponse.FromString,
+                request_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
+                response_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.IsActiveResponse.FromString,
                 _registered_method=True)
         self.StreamIsActive = channel.unary_stream(
                 '/externalscaler.ExternalScaler/StreamIsActive',
-                request_serializer=trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
-                response_deserializer=trenza_dot_keda_dot_externalscaler__pb2.IsActiveResponse.FromString,
+                request_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
+                response_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.IsActiveResponse.FromString,
                 _registered_method=True)
         self.GetMetricSpec = channel.unary_unary(
                 '/externalscaler.ExternalScaler/GetMetricSpec',
-                request_serializer=trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
-                response_deserializer=trenza_dot_keda_dot_externalscaler__pb2.GetMetricSpecResponse.FromString,
+                request_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
+                response_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricSpecResponse.FromString,
                 _registered_method=True)
         self.GetMetrics = channel.unary_unary(
                 '/externalscaler.ExternalScaler/GetMetrics',
-                request_serializer=trenza_dot_keda_dot_externalscaler__pb2.GetMetricsRequest.SerializeToString,
-                response_deserializer=trenza_dot_keda_dot_externalscaler__pb2.GetMetricsResponse.FromString,
+                request_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricsRequest.SerializeToString,
+                response_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricsResponse.FromString,
                 _registered_method=True)
 
 
@@ -97,23 +97,23 @@ def add_ExternalScalerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'IsActive': grpc.unary_unary_rpc_method_handler(
                     servicer.IsActive,
-                    request_deserializer=trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.FromString,
-                    response_serializer=trenza_dot_keda_dot_externalscaler__pb2.IsActiveResponse.SerializeToString,
+                    request_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.FromString,
+                    response_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.IsActiveResponse.SerializeToString,
             ),
             'StreamIsActive': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamIsActive,
-                    request_deserializer=trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.FromString,
-                    response_serializer=trenza_dot_keda_dot_externalscaler__pb2.IsActiveResponse.SerializeToString,
+                    request_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.FromString,
+                    response_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.IsActiveResponse.SerializeToString,
             ),
             'GetMetricSpec': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMetricSpec,
-                    request_deserializer=trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.FromString,
-                    response_serializer=trenza_dot_keda_dot_externalscaler__pb2.GetMetricSpecResponse.SerializeToString,
+                    request_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.FromString,
+                    response_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricSpecResponse.SerializeToString,
             ),
             'GetMetrics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMetrics,
-                    request_deserializer=trenza_dot_keda_dot_externalscaler__pb2.GetMetricsRequest.FromString,
-                    response_serializer=trenza_dot_keda_dot_externalscaler__pb2.GetMetricsResponse.SerializeToString,
+                    request_deserializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricsRequest.FromString,
+                    response_serializer=trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -142,8 +142,8 @@ class ExternalScaler:
             request,
             target,
             '/externalscaler.ExternalScaler/IsActive',
-            trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
-            trenza_dot_keda_dot_externalscaler__pb2.IsActiveResponse.FromString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.IsActiveResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -169,8 +169,8 @@ class ExternalScaler:
             request,
             target,
             '/externalscaler.ExternalScaler/StreamIsActive',
-            trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
-            trenza_dot_keda_dot_externalscaler__pb2.IsActiveResponse.FromString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.IsActiveResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -196,8 +196,8 @@ class ExternalScaler:
             request,
             target,
             '/externalscaler.ExternalScaler/GetMetricSpec',
-            trenza_dot_keda_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
-            trenza_dot_keda_dot_externalscaler__pb2.GetMetricSpecResponse.FromString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.ScaledObjectRef.SerializeToString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricSpecResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -223,8 +223,8 @@ class ExternalScaler:
             request,
             target,
             '/externalscaler.ExternalScaler/GetMetrics',
-            trenza_dot_keda_dot_externalscaler__pb2.GetMetricsRequest.SerializeToString,
-            trenza_dot_keda_dot_externalscaler__pb2.GetMetricsResponse.FromString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricsRequest.SerializeToString,
+            trenza_dot_keda_dot_v1_dot_externalscaler__pb2.GetMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,
