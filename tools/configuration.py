@@ -11,11 +11,13 @@ from trenza_audio.settings import AudioSettings
 from trenza_chat.settings import ChatSettings
 from trenza_gateway.settings import Settings as GatewaySettings
 from trenza_images.settings import ImagesSettings
+from trenza_runtime.rpc.tls import TlsSettings
 from trenza_scheduler.settings import SchedulerSettings
 from trenza_vision.settings import VisionSettings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 COMPONENTS: tuple[tuple[str, type[BaseSettings]], ...] = (
+    ("Between processes", TlsSettings),
     ("Gateway", GatewaySettings),
     ("Scheduler", SchedulerSettings),
     ("Chat", ChatSettings),
@@ -43,8 +45,13 @@ the variable. This page is made from the code by `python tools/configuration.py`
 | `TRENZA_MODALITIES` | all: `chat,audio,images,vision` | Which model services to install and start, separated by commas. |
 | `TRENZA_<MODALITY>_REPLICAS` | `1` | How many replicas of each to start: `TRENZA_CHAT_REPLICAS` and so on. |
 
-It passes the variables below on to the processes; replicas get names and ports of their own.
+It passes the variables below on to the processes; replicas get names and ports of their own. They share one certificate, which
+then has to name every component, the gateway and the scheduler among them.
 """
+NOTES = {
+    "Between processes": "All three or none, see [transport security](architecture.md#transport-security). They are read again "
+    "when they change.\n",
+}
 UNITS = {"_s": "seconds", "_ms": "milliseconds", "_bytes": "bytes"}
 
 
@@ -53,7 +60,10 @@ def page() -> str:
     sections = [HEAD]
     for title, settings in COMPONENTS:
         rows = [_row(settings, name, field) for name, field in settings.model_fields.items()]
-        sections.append("\n".join([f"## {title}\n", "| Variable | Default | Meaning |", "|---|---|---|", *rows]) + "\n")
+        note = [NOTES[title]] if title in NOTES else []
+        sections.append(
+            "\n".join([f"## {title}\n", *note, "| Variable | Default | Meaning |", "|---|---|---|", *rows]) + "\n"
+        )
     return "\n".join(sections)
 
 

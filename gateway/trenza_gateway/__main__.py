@@ -21,7 +21,7 @@ async def main(stopping: Stopping) -> None:
     settings.connection_limit = min(settings.connection_limit, max(1, raise_file_limit() - SPARE_FILES))
     gateway = Gateway(settings)
     await gateway.start()
-    announce_ready(http_port=gateway.http_port, grpc_port=gateway.grpc_port)
+    announce_ready(**gateway.ports)
     await stopping.wait()
     await gateway.drain()
 

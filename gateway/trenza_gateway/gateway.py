@@ -13,7 +13,12 @@ from trenza.images.v1 import images_pb2, images_pb2_grpc
 from trenza.scheduler.v1 import scheduler_pb2
 from trenza.vision.v1 import vision_pb2, vision_pb2_grpc
 from trenza_runtime.lifecycle import StartError
+from trenza_runtime.rpc.certificates import CertificateError, CertificateFiles, CertificatePaths
+from trenza_runtime.rpc.peers import GATEWAY
+from trenza_runtime.rpc.probes import ProbePort
 from trenza_runtime.rpc.server import RpcServer, RpcService
+from trenza_runtime.rpc.tls import server_credentials, start_transport
+from trenza_runtime.telemetry.metrics import MetricsServer, serve_metrics
 
 from trenza_gateway import metrics
 from trenza_gateway.app import create_app
@@ -45,6 +50,7 @@ from trenza_gateway.media.opening import media_store
 from trenza_gateway.media.sweeping import sweep_forever
 from trenza_gateway.pictures.fetching import Fetcher, FetchRules
 from trenza_gateway.pictures.gathering import PictureLimits, Pictures
+from trenza_gateway.routes.ops import missing_parts
 from trenza_gateway.routes.parts import Parts
 from trenza_gateway.settings import Settings
 from trenza_gateway.uploads import UploadLimits, Uploads
@@ -58,12 +64,15 @@ class Gateway:
         if complaint := settings.complaint():
             raise StartError(complaint)
         self._settings = settings
+        transport = start_transport(GATEWAY, settings.host)
+        certificate = _certificate(settings)
         self.http_port = self.grpc_port = 0
+        self._more_ports: dict[str, int] = {}
         access = _access(settings)
         leases = LeaseBook()
         metrics.LEASES.set_function(lambda: len(leases))
         self._fleet = Fleet(lambda: leases.slots_by_replica)
-        self._replicas = Replicas()
+        self._replicas = Replicas(transport)
         self._link = SchedulerLink(
             settings.scheduler_address,
             settings.gateway_id,
@@ -71,6 +80,7 @@ class Gateway:
             on_snapshot=self._on_snapshot,
             on_change=self._on_change,
             draw=random.random,
+            transport=transport,
         )
         self._placement = Placement(self._link, self._fleet, leases, random.random)
         dispatcher = Dispatcher(self._placement, self._replicas, settings.attempt_limit, random.random)
@@ -97,15 +107,25 @@ class Gateway:
             links=Links(settings.media_public_url, settings.media_trust_forwarded),
             pictures=Pictures(_picture_limits(settings), bodies, self._fetcher),
         )
-        self._http = HttpServer(create_app(parts, access), settings.host, settings.http_port, _http_limits(settings))
-        rpc_host = f"[{settings.host}]" if settings.host.count(":") > 1 else settings.host
-        self._rpc = RpcServer(
-            rpc_host, settings.grpc_port, _services(Callers(access), parts, _incoming(settings, bodies))
+        self._http = HttpServer(
+            create_app(parts, access), settings.host, settings.http_port, _http_limits(settings), certificate
         )
+        self._rpc = RpcServer(
+            settings.host,
+            settings.grpc_port,
+            _services(Callers(access), parts, _incoming(settings, bodies)),
+            credentials=server_credentials(certificate, client_certificates=False) if certificate else None,
+        )
+        self._probes = ProbePort(settings.host, settings.health_port, lambda: not missing_parts(parts))
+        self._metrics: MetricsServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Opens the store and the ports, and connects to the scheduler. Raises StartError, such as for a port that is taken."""
+        self._more_ports = await self._probes.start()
+        self._metrics = serve_metrics(self._settings.host, self._settings.metrics_port)
+        if self._metrics is not None:
+            self._more_ports["metrics_port"] = self._metrics.port
         await self._media.start()
         self.http_port = await self._http.start()
         try:
@@ -117,6 +137,12 @@ class Gateway:
             asyncio.create_task(self._link.run()),
             asyncio.create_task(sweep_forever(self._media, self._settings.media_lifetime_s)),
         ]
+        self._probes.started()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Every port that it listens on, by what that is for."""
+        return {"http_port": self.http_port, "grpc_port": self.grpc_port, **self._more_ports}
 
     async def drain(self) -> None:
         """Takes nothing new, lets what runs finish within the bound, and stops."""
@@ -131,6 +157,9 @@ class Gateway:
             self._fetcher.close()
         await self._media.close()
         await self._replicas.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        await self._probes.close()
 
     def _on_change(self) -> None:
         self._placement.wake()
@@ -147,6 +176,15 @@ def _access(settings: Settings) -> Access:
         return Access(KeyFile(settings.api_keys_file))
     except KeyFileError as error:
         raise StartError(f"TRENZA_GATEWAY_API_KEYS_FILE cannot be used: {error}") from error
+
+
+def _certificate(settings: Settings) -> CertificateFiles | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    try:
+        return CertificateFiles(CertificatePaths(settings.tls_cert_file, settings.tls_key_file), "front_door")
+    except CertificateError as error:
+        raise StartError(f"TRENZA_GATEWAY_TLS_CERT_FILE and _KEY_FILE cannot be used: {error}.") from error
 
 
 def _body_limits(settings: Settings) -> BodyLimits:

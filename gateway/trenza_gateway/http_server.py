@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
 from trenza_runtime.lifecycle import StartError
+from trenza_runtime.rpc.certificates import CertificateFiles
 
 from trenza_gateway.connections import ConnectionLimits, guarded_protocol, sweep
 
@@ -33,8 +35,12 @@ class HttpLimits:
 class HttpServer:
     """Listens from `start` to `drain`."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, limits: HttpLimits) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, limits: HttpLimits, certificate: CertificateFiles | None = None
+    ) -> None:
+        """With a certificate it speaks HTTPS, and shows each connection what the files hold when it begins."""
         self._app = app
+        self._certificate = certificate
         self._host = host
         self._port = port
         self._limits = limits
@@ -57,6 +63,8 @@ class HttpServer:
             backlog=BACKLOG,
             timeout_keep_alive=self._limits.keep_alive_s,
         )
+        config.load()
+        config.ssl = None if self._certificate is None else _following(self._certificate)
         self._server = _Server(config, self._limits.connections)
         self._serving = asyncio.ensure_future(self._server.serve([listener]))
         while not self._server.started:
@@ -91,6 +99,17 @@ class _Server(uvicorn.Server):
         if counter % SWEEP_EVERY_TICKS == 0:
             sweep(self.server_state.connections, self._limits, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+
+def _following(files: CertificateFiles) -> ssl.SSLContext:
+    """A context whose every handshake takes the certificate that is in the files then."""
+    context = files.current().context
+
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = files.current().context
+
+    context.sni_callback = choose  # called for clients that name no server, too
+    return context
 
 
 def _listen(host: str, port: int) -> socket.socket:

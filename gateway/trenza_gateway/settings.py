@@ -25,6 +25,19 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on. Any that is not loopback needs API keys.")
     http_port: int = Field(default=8080, ge=0, le=65535, description="0 takes any free port.")
     grpc_port: int = Field(default=9090, ge=0, le=65535, description="0 takes any free port.")
+    metrics_port: int = Field(
+        default=-1, ge=-1, le=65535, description="A port of its own for /metrics; 0 takes any free one, -1 has none."
+    )
+    health_port: int = Field(
+        default=-1,
+        ge=-1,
+        le=65535,
+        description="Port of grpc.health.v1 in the clear, for probes; 0 takes any free one, -1 serves none.",
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="PEM: certificate that clients are shown, over HTTP and gRPC; in the clear if unset."
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM: its key, not encrypted.")
     scheduler_address: str = Field(default="127.0.0.1:9091", description="host:port of the scheduler.")
     gateway_id: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
@@ -141,6 +154,8 @@ class Settings(BaseSettings):
                 f"TRENZA_GATEWAY_HOST={self.host} can be reached from other machines, which needs API keys: make one with "
                 "`trenza keys create NAME --file FILE` and set TRENZA_GATEWAY_API_KEYS_FILE=FILE, or listen on 127.0.0.1."
             )
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            return "TRENZA_GATEWAY_TLS_CERT_FILE and TRENZA_GATEWAY_TLS_KEY_FILE are set both or not at all."
         try:
             self.fetch_networks()
         except ValueError as error:

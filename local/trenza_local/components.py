@@ -11,6 +11,8 @@ from trenza_local.ports import ConfigurationError, Port
 STARTER_MODELS = Path(__file__).resolve().parents[2] / "models" / "starter"
 REPLICA_LIMIT = 64
 HIGHEST_PORT = 65535
+OPTIONAL_PORTS = ("METRICS_PORT", "HEALTH_PORT")
+"""Those that a process can do without, as -1."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,12 @@ class Kind:
 
 
 KINDS = {
-    "scheduler": Kind("trenza_scheduler", {"GRPC_PORT": 9091, "METRICS_PORT": 0}),
-    "chat": Kind("trenza_chat", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
-    "audio": Kind("trenza_audio", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
-    "images": Kind("trenza_images", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
-    "vision": Kind("trenza_vision", {"GRPC_PORT": 0, "METRICS_PORT": 0}),
-    "gateway": Kind("trenza_gateway", {"HTTP_PORT": 8080, "GRPC_PORT": 9090}),
+    "scheduler": Kind("trenza_scheduler", {"GRPC_PORT": 9091, "METRICS_PORT": 0, "HEALTH_PORT": -1}),
+    "chat": Kind("trenza_chat", {"GRPC_PORT": 0, "METRICS_PORT": 0, "HEALTH_PORT": -1}),
+    "audio": Kind("trenza_audio", {"GRPC_PORT": 0, "METRICS_PORT": 0, "HEALTH_PORT": -1}),
+    "images": Kind("trenza_images", {"GRPC_PORT": 0, "METRICS_PORT": 0, "HEALTH_PORT": -1}),
+    "vision": Kind("trenza_vision", {"GRPC_PORT": 0, "METRICS_PORT": 0, "HEALTH_PORT": -1}),
+    "gateway": Kind("trenza_gateway", {"HTTP_PORT": 8080, "GRPC_PORT": 9090, "METRICS_PORT": -1, "HEALTH_PORT": -1}),
 }
 MODALITIES = ("chat", "audio", "images", "vision")
 """The kinds that serve models."""
@@ -47,6 +49,8 @@ class Component:
     environment: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    scheme: str = "http"
+    """How its HTTP port is spoken to."""
 
 
 def components(environ: Mapping[str, str], installed: Collection[str], cores: int) -> list[Component]:
@@ -119,7 +123,7 @@ def _component(
     prefix = f"TRENZA_{kind_name.upper()}_"
     host = environ.get(prefix + "HOST") or "127.0.0.1"
     ports = {
-        prefix + key: _number(environ, prefix + key, number, -1 if key == "METRICS_PORT" else 0, HIGHEST_PORT)
+        prefix + key: _number(environ, prefix + key, number, -1 if key in OPTIONAL_PORTS else 0, HIGHEST_PORT)
         for key, number in kind.ports.items()
     }
     given = {prefix + key: environ.get(prefix + key) or value for key, value in (settings or {}).items()}
@@ -131,6 +135,7 @@ def _component(
         {**{variable: str(number) for variable, number in ports.items()}, **given},
         needs,
         uses,
+        "https" if environ.get(prefix + "TLS_CERT_FILE") else "http",
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import grpc
 from trenza.common.v1 import common_pb2
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
-from trenza_runtime.rpc.channel import open_channel
+from trenza_runtime.rpc.peers import SCHEDULER
+from trenza_runtime.rpc.tls import Transport
 
 from trenza_local.summary import Model
 
@@ -21,9 +22,9 @@ _NEAREST = (
 )
 
 
-async def known_models(scheduler_address: str, replicas: int) -> list[Model] | None:
+async def known_models(transport: Transport, scheduler_address: str, replicas: int) -> list[Model] | None:
     """The fleet's models by name; None while fewer than `replicas` have said what they have, or nobody answers."""
-    async with open_channel(scheduler_address) as channel:
+    async with transport.open_channel(scheduler_address, SCHEDULER) as channel:
         stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
         try:
             answer = await stub.GetSnapshot(scheduler_pb2.GetSnapshotRequest(), timeout=ASK_LIMIT_S)

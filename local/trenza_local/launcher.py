@@ -102,13 +102,20 @@ class Launcher:
         say(f"  {child.component.name:<{self._width}}  {listening(child.component, child.ports)}")
 
     async def _summarise(self) -> None:
-        from trenza_local import fleet  # takes a moment to import, which the components need more
+        from trenza_runtime.lifecycle import StartError
+        from trenza_runtime.rpc.tls import read_transport
 
+        from trenza_local import fleet  # all this takes a moment to import, which the components need more
+
+        try:
+            transport = read_transport()
+        except StartError as error:
+            raise Hopeless(str(error)) from error
         scheduler, gateway = self._mesh["scheduler"], self._mesh["gateway"]
         address = f"{reachable(scheduler.host)}:{self._children['scheduler'].ports['grpc_port']}"
         end = time.monotonic() + MODELS_LIMIT_S
         while True:
-            models = await fleet.known_models(address, len(gateway.uses))
+            models = await fleet.known_models(transport, address, len(gateway.uses))
             if time.monotonic() > end or (models is not None and all(model.settled for model in models)):
                 break
             await asyncio.sleep(_MODELS_POLL_S)

@@ -40,9 +40,10 @@ def listening(component: Component, ports: Mapping[str, int]) -> str:
     """Where a component listens, as `gRPC 127.0.0.1:9091   metrics http://127.0.0.1:40001/metrics`."""
     host = reachable(component.host)
     shown = {
-        "http_port": "HTTP http://{}:{}",
+        "http_port": f"HTTP {component.scheme}://{{}}:{{}}",
         "grpc_port": "gRPC {}:{}",
         "metrics_port": "metrics http://{}:{}/metrics",
+        "health_port": "health {}:{}",
     }
     return "   ".join(text.format(host, ports[key]) for key, text in shown.items() if key in ports)
 
@@ -52,7 +53,7 @@ def summary(
 ) -> str:
     """The start-up summary, with curl lines that work."""
     host = reachable(gateway.host)
-    url = f"http://{host}:{ports['http_port']}"
+    url = f"{gateway.scheme}://{host}:{ports['http_port']}"
     if models is None:
         listed = ["no replica has reported yet; `trenza models` asks again"]
     else:

@@ -6,16 +6,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import grpc
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 
-from trenza_runtime.rpc.channel import open_channel
+from trenza_runtime.rpc.peers import SCHEDULER
+from trenza_runtime.rpc.tls import Transport
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 Describe = Callable[[], scheduler_pb2.ReplicaState]
 Obey = Callable[[scheduler_pb2.Directive], Awaitable[None]]
 Call = grpc.aio.StreamStreamCall[scheduler_pb2.HeartbeatRequest, scheduler_pb2.HeartbeatResponse]
@@ -34,12 +37,32 @@ _MAX_DIRECTIVES = 256
 """Directives waiting to be obeyed; what comes beyond them is dropped, since the scheduler asks again."""
 _LEAVE_S = 1.0
 """How long leaving may take."""
+_SUCCESSION_S = 5.0
+"""How long a stream that takes over, after the certificate was renewed, may take until the scheduler answers on it."""
+
+
+class _Stream:
+    """One life of the heartbeat. `heard` is set once the scheduler answers; after `hush` it says nothing more."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+        self.beating: asyncio.Task[None] | None = None
+        self.hushed = False
+
+    def hush(self) -> None:
+        self.hushed = True
+        if self.beating is not None:
+            self.beating.cancel()
 
 
 class HeartbeatClient:
     """One replica's heartbeat. `describe` is called for every beat; `obey` for every directive, in order, one at a time."""
 
-    def __init__(self, scheduler_address: str, describe: Describe, obey: Obey) -> None:
+    def __init__(
+        self, scheduler_address: str, describe: Describe, obey: Obey, transport: Transport | None = None
+    ) -> None:
+        """Without a transport, the scheduler is spoken to in the clear."""
+        self._transport = transport or Transport()
         self._address = scheduler_address
         self._describe = describe
         self._obey = obey
@@ -85,7 +108,7 @@ class HeartbeatClient:
         first_s, longest_s = _RECONNECT_S
         failures = 0
         while True:
-            why = await self._one_stream()
+            why = await self._streams()
             if self._connected or not failures:
                 log.warning("the scheduler does not hear this replica", extra={"address": self._address, "why": why})
                 failures = 0
@@ -93,25 +116,57 @@ class HeartbeatClient:
             await asyncio.sleep(min(longest_s, first_s * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0))
             failures += 1
 
-    async def _one_stream(self) -> str:
+    async def _streams(self) -> str:
+        """Beats on one stream, and after a renewal of the certificate on the next, until one breaks; returns why it did."""
+        tasks: set[asyncio.Task[Any]] = set()
+
+        def begin(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+            task = asyncio.create_task(work)
+            tasks.add(task)
+            return task
+
+        try:
+            stream, generation = _Stream(), self._transport.generation
+            living = begin(self._one_stream(stream))
+            while True:
+                renewal = begin(self._transport.renewal(generation))
+                await asyncio.wait({living, renewal}, return_when=asyncio.FIRST_COMPLETED)
+                if living.done():
+                    return living.result()
+                # The scheduler takes a replica's newest stream for the one that counts, so the old one must not beat again,
+                # and has to stay until the new one is heard, lest the replica seem lost.
+                stream.hush()
+                before, stream, generation = living, _Stream(), self._transport.generation
+                living, heard = begin(self._one_stream(stream)), begin(stream.heard.wait())
+                await asyncio.wait({living, heard}, timeout=_SUCCESSION_S, return_when=asyncio.FIRST_COMPLETED)
+                before.cancel()
+                tasks.intersection_update({living, before, heard})
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one_stream(self, stream: _Stream) -> str:
         """Beats on one stream until it breaks; returns why it did. Never raises for what the scheduler does."""
         # A connection of its own each time: a channel that failed would make its next call wait for its own back-off.
-        async with open_channel(self._address) as channel:
+        async with self._transport.open_channel(self._address, SCHEDULER) as channel:
             call = scheduler_pb2_grpc.SchedulerServiceStub(channel).Heartbeat()
-            beating = asyncio.create_task(self._beat_on(call))
+            stream.beating = asyncio.create_task(self._beat_on(call))
             try:
                 while True:
                     async with asyncio.timeout(self._interval_s + _MAX_SILENCE_S):
                         answer = await call.read()
                     if not isinstance(answer, scheduler_pb2.HeartbeatResponse):
                         return "it ended the stream"
-                    self._hear(answer)
+                    if not stream.hushed:
+                        stream.heard.set()
+                        self._hear(answer)
             except TimeoutError:
                 return "it does not answer"
             except grpc.aio.AioRpcError as error:
                 return f"{error.code().name}: {error.details()}"
             finally:
-                beating.cancel()
+                stream.beating.cancel()
                 call.cancel()
 
     async def _beat_on(self, call: Call) -> None:

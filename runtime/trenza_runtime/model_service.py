@@ -24,7 +24,10 @@ from trenza_runtime.models import servicer as models_servicer
 from trenza_runtime.models.host import HostLimits, ModelHost, SpecFor
 from trenza_runtime.models.manifest import MODALITIES
 from trenza_runtime.models.registry import ModelRegistry
+from trenza_runtime.rpc.peers import GATEWAY, OPERATOR, modality_role
+from trenza_runtime.rpc.probes import ProbePort
 from trenza_runtime.rpc.server import RpcServer, RpcService
+from trenza_runtime.rpc.tls import start_transport
 from trenza_runtime.telemetry.metrics import serve_metrics
 
 _UNLOAD_S = 5.0
@@ -36,6 +39,12 @@ class ModelServiceSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     grpc_port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 takes any free one.")
     metrics_port: int = Field(0, ge=-1, le=65535, description="Port of /metrics; 0 takes any free one, -1 serves none.")
+    health_port: int = Field(
+        -1,
+        ge=-1,
+        le=65535,
+        description="Port of grpc.health.v1 in the clear, for probes; 0 takes any free one, -1 serves none.",
+    )
     advertise_address: str = Field(
         "", description="host:port at which gateways reach this replica; empty: where it listens."
     )
@@ -78,7 +87,12 @@ async def serve(
     spec_for: SpecFor,
     services_of: Callable[[ModelHost], Sequence[RpcService]],
 ) -> None:
-    """Starts the parts in order, serves until told to stop, drains. Raises StartError when a port is taken."""
+    """Starts the parts in order, serves until told to stop, drains.
+
+    Raises StartError when a port is taken or the mesh's certificate cannot be used.
+    """
+    role = modality_role(modality)
+    transport = start_transport(role, settings.host)
     metrics = serve_metrics(settings.host, settings.metrics_port)
     devices = Devices()
     limits = HostLimits(
@@ -90,7 +104,17 @@ async def serve(
         heartbeat.beat_now()  # made further down, of the host
 
     host = ModelHost(registry, spec_for, limits, on_change, devices.read)
-    server = RpcServer(settings.host, settings.grpc_port, [*services_of(host), _catalogue(host)])
+    preloaded = to_preload(host.names(), settings.preload)
+    probes = ProbePort(settings.host, settings.health_port, FirstLoads(host, preloaded).done)
+    health_port = await probes.start()
+    services = [*services_of(host), _catalogue(host)]
+    server = RpcServer(
+        settings.host,
+        settings.grpc_port,
+        services,
+        credentials=transport.server_credentials(),
+        roles={f"/{service.name}/": (GATEWAY, OPERATOR) for service in services} if transport.secured else None,
+    )
     port = await server.start()
     identity = scheduler_pb2.ReplicaState(
         replica_id=settings.replica_id or _default_name(modality),
@@ -108,13 +132,15 @@ async def serve(
             await host.obey(directive)
 
     heartbeat = HeartbeatClient(
-        settings.scheduler_address, lambda: describe(identity, host, devices, stopping.requested), obey
+        settings.scheduler_address, lambda: describe(identity, host, devices, stopping.requested), obey, transport
     )
-    host.preload(to_preload(host.names(), settings.preload))
+    host.preload(preloaded)
     tasks = [asyncio.create_task(host.run()), asyncio.create_task(heartbeat.run())]
-    announce_ready(grpc_port=port, **({"metrics_port": metrics.port} if metrics else {}))
+    probes.started()
+    announce_ready(grpc_port=port, **({"metrics_port": metrics.port} if metrics else {}), **health_port)
 
     await stopping.wait()
+    probes.stopping()
     heartbeat.beat_now()  # the scheduler is to know before the first call is refused
     await server.drain(settings.drain_s)
     await heartbeat.leave()
@@ -123,6 +149,7 @@ async def serve(
     await host.stop(_UNLOAD_S)
     if metrics:
         metrics.close()
+    await probes.close()
 
 
 def describe(
@@ -148,6 +175,20 @@ def to_preload(names: list[str], wanted: str) -> list[str]:
     if wanted == "auto":
         return names if len(names) == 1 else []
     return [name.strip() for name in wanted.split(",") if name.strip()]
+
+
+class FirstLoads:
+    """Whether the models to load at start have been loaded once; what becomes of them later is for the scheduler to know."""
+
+    def __init__(self, host: ModelHost, names: Sequence[str]) -> None:
+        self._host = host
+        self._missing = set(names)
+
+    def done(self) -> bool:
+        """True from the first time on that every model has been seen in memory."""
+        if self._missing:
+            self._missing -= {loaded.name for loaded in self._host.loaded()}
+        return not self._missing
 
 
 def _catalogue(host: ModelHost) -> RpcService:

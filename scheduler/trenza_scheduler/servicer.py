@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 from trenza_runtime.errors import Reason, RpcFault
+from trenza_runtime.rpc.peers import modality_role, require_role
 
 from trenza_scheduler import translate
 from trenza_scheduler.core.actions import Refuse
@@ -162,6 +163,7 @@ class SchedulerServicer(scheduler_pb2_grpc.SchedulerServiceServicer):
                 if cut.done():
                     return
                 replica_id = self._same_replica(replica_id, beat.state.replica_id)
+                require_role(context, [modality_role(beat.state.modality)])
                 if beat.leaving:
                     self._owner.apply(ReplicaLeft(stream, replica_id))
                 else:

@@ -24,6 +24,12 @@ class SchedulerSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     grpc_port: int = Field(9091, ge=0, le=65535, description="gRPC port; 0 takes any free one.")
     metrics_port: int = Field(0, ge=-1, le=65535, description="Port of /metrics; 0 takes any free one, -1 serves none.")
+    health_port: int = Field(
+        -1,
+        ge=-1,
+        le=65535,
+        description="Port of grpc.health.v1 in the clear, for probes; 0 takes any free one, -1 serves none.",
+    )
 
     queue_limit: int = Field(
         1024, ge=1, le=65536, description="Tickets that may wait, all models together; more are refused."

@@ -14,7 +14,7 @@ from trenza.audio.v1 import audio_pb2
 from trenza.common.v1 import common_pb2
 from trenza.images.v1 import images_pb2
 from trenza.vision.v1 import vision_pb2
-from trenza_runtime.errors import RpcFault, from_rpc_error
+from trenza_runtime.errors import Reason, RpcFault, from_rpc_error
 
 from trenza_gateway import metrics
 from trenza_gateway.dispatch import faults
@@ -60,7 +60,7 @@ class Dispatcher:
             attempts, tries = attempts + 1, tries + 1
             attempt = _Attempt(self._placement, lease, job)
             try:
-                with self._replicas.at(lease.address) as replica, attempt:
+                with self._replicas.at(lease.address, lease.modality) as replica, attempt:
                     time_left_s = max(0.001, job.deadline - _now())
                     async with aclosing(start(replica, lease, time_left_s, _metadata(job, lease))) as messages:
                         async for message in messages:
@@ -147,6 +147,9 @@ class _Attempt:
 def _fault(error: grpc.aio.AioRpcError, job: Job, lease: Lease) -> RpcFault:
     """What the replica meant, or that it is gone where it could say nothing."""
     fault = from_rpc_error(error)
+    if fault.reason == Reason.PEER_NOT_ALLOWED:  # what the gateway may not do is no business of its client's
+        logger.error("a replica refuses this gateway", extra={"replica": lease.replica_id, "why": fault.message})
+        return faults.replica_lost(grpc.StatusCode.UNAVAILABLE)
     if fault.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return faults.deadline_exceeded()
     if fault.reason != fault.code.name or fault.code not in _LOST_CODES:

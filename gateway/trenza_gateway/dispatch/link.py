@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
-from trenza_runtime.rpc.channel import open_channel
+from trenza_runtime.rpc.peers import SCHEDULER
+from trenza_runtime.rpc.tls import Transport
 
 from trenza_gateway import metrics
 from trenza_gateway.dispatch.core.leases import Lease, LeaseBook
@@ -28,6 +30,9 @@ OUTCOMES = {
 }
 
 
+QUIET_EVERY_S = 0.05
+
+
 class LinkLost(Exception):
     """The scheduler is away: there is no stream, or it broke before the ticket was answered."""
 
@@ -43,12 +48,22 @@ class Refused(Exception):
 @dataclass(frozen=True, slots=True)
 class LinkTimes:
     """Bounds of the link. `join_s`: until a new stream's first message; `answer_s`: how long a stream may stay wholly
-    silent while a ticket is unanswered; `first_pause_s` to `most_pause_s`: between attempts to connect."""
+    silent while a ticket is unanswered; `first_pause_s` to `most_pause_s`: between attempts to connect; `quiet_s`: how long a
+    stream whose certificate was renewed waits for a moment without unanswered tickets."""
 
     join_s: float = 2.0
     answer_s: float = 2.0
     first_pause_s: float = 0.05
     most_pause_s: float = 1.0
+    quiet_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A channel to the scheduler, and the generation of the certificate that it shows."""
+
+    channel: grpc.aio.Channel
+    generation: int
 
 
 class _Stream:
@@ -99,7 +114,10 @@ class SchedulerLink:
         on_change: Callable[[], None],
         draw: Callable[[], float],
         times: LinkTimes | None = None,
+        transport: Transport | None = None,
     ) -> None:
+        """Without a transport, the scheduler is spoken to in the clear."""
+        self._transport = transport or Transport()
         self._address = address
         self._gateway_id = gateway_id
         self._leases = leases
@@ -121,17 +139,25 @@ class SchedulerLink:
         return 0.0 if self._stream is None else _now() - self._stream.joined_at
 
     async def run(self) -> None:
-        """Connects, and again whenever the stream ends."""
+        """Connects, and again whenever the stream ends or the certificate was renewed."""
         failures = 0
+        line = self._dial()
         while True:
             stream = _Stream(_now())
-            why = await self._live(stream)
+            try:
+                end = await self._live(stream, line)
+            finally:
+                await line.channel.close()
             was_up = self._stream is stream
             self._lose(stream)
+            if isinstance(end, _Line):
+                line, failures = end, 0
+                continue
             failures = 1 if was_up else failures + 1
             if failures == 1:
-                logger.warning("scheduler away", extra={"address": self._address, "why": why})
+                logger.warning("scheduler away", extra={"address": self._address, "why": end})
             await asyncio.sleep(pause_s(failures, self._times.first_pause_s, self._times.most_pause_s, self._draw()))
+            line = self._dial()
 
     async def ask(self, ticket: scheduler_pb2.Ticket, limit_s: float) -> Lease:
         """Asks for a place and waits for it, at most `limit_s`.
@@ -171,25 +197,54 @@ class SchedulerLink:
         elif waiting or answer.cancelled():
             stream.send_cancellation(request_id)
 
-    async def _live(self, stream: _Stream) -> str:
-        """One life of the stream; returns why it ended."""
-        channel = open_channel(self._address)
+    async def _live(self, stream: _Stream, line: _Line) -> str | _Line:
+        """One life of the stream; returns why it ended, or the line that takes over."""
         held = [_held(lease) for lease in self._leases.announce()]
         hello = scheduler_pb2.GatewayHello(gateway_id=self._gateway_id, held_leases=held)
         stream.outgoing.put_nowait(scheduler_pb2.AdmitRequest(hello=hello))
         self._opening = stream
-        call = scheduler_pb2_grpc.SchedulerServiceStub(channel).Admit(stream.requests())
+        call = scheduler_pb2_grpc.SchedulerServiceStub(line.channel).Admit(stream.requests())
         reading = asyncio.ensure_future(self._read(stream, call))
         breaking = asyncio.ensure_future(stream.broken.wait())
+        succeeding = asyncio.ensure_future(self._successor(stream, line))
+        ends: set[asyncio.Future[Any]] = {reading, breaking, succeeding}
         try:
-            await asyncio.wait({reading, breaking}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if succeeding.done():
+                return succeeding.result()
             return reading.result() if reading.done() else "it does not answer"
         finally:
-            reading.cancel()
-            breaking.cancel()
-            await asyncio.wait({reading, breaking})
+            for end in ends:
+                end.cancel()
+            await asyncio.wait(ends)
             call.cancel()
-            await channel.close()
+
+    def _dial(self) -> _Line:
+        generation = self._transport.generation
+        return _Line(self._transport.open_channel(self._address, SCHEDULER), generation)
+
+    async def _successor(self, stream: _Stream, line: _Line) -> _Line:
+        """A connected line with the renewed certificate, as soon as there is one and nobody waits for an answer on the old."""
+        await self._transport.renewal(line.generation)
+        while True:
+            successor = self._dial()
+            try:
+                async with asyncio.timeout(self._times.join_s):
+                    await successor.channel.channel_ready()
+                await self._quiet(stream)
+                return successor
+            except TimeoutError:
+                logger.warning("no connection with the renewed certificate", extra={"address": self._address})
+                await successor.channel.close()
+            except asyncio.CancelledError:
+                await successor.channel.close()
+                raise
+            await asyncio.sleep(self._times.most_pause_s)
+
+    async def _quiet(self, stream: _Stream) -> None:
+        end = _now() + self._times.quiet_s
+        while stream.answers and _now() < end:  # noqa: ASYNC110  that all are answered is no event
+            await asyncio.sleep(QUIET_EVERY_S)
 
     async def _read(
         self, stream: _Stream, call: grpc.aio.StreamStreamCall[scheduler_pb2.AdmitRequest, scheduler_pb2.AdmitResponse]

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from trenza_runtime.errors import Reason, RpcFault, abort
 from trenza_runtime.lifecycle import StartError
 from trenza_runtime.rpc.channel import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, MAX_MESSAGE_BYTES
+from trenza_runtime.rpc.peers import Roles, require_role, roles_for
 from trenza_runtime.telemetry.logs import bind_request_id
 from trenza_runtime.telemetry.metrics import RPC_SECONDS, RPCS
 
@@ -55,10 +56,15 @@ class RpcServer:
         services: Sequence[RpcService],
         limits: RpcLimits | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        credentials: grpc.ServerCredentials | None = None,
+        roles: Roles | None = None,
     ) -> None:
+        """Without credentials it serves in the clear. With `roles`, secured callers are held to them; health and reflection
+        answer whoever gets as far as that."""
         self._host, self._port, self._services = host, port, services
         self._limits = limits or RpcLimits()
-        self._calls = _Calls()
+        self._credentials = credentials
+        self._calls = _Calls(roles)
         self._interceptors = (self._calls, *interceptors)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -82,11 +88,7 @@ class RpcServer:
         names = [service.name for service in self._services]
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         reflection.enable_server_reflection([*names, health_name, reflection.SERVICE_NAME], server)
-        address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {address}, another process probably does") from error
+        port = bind_port(server, self._host, self._port, self._credentials)
         await server.start()
         self._server = server
         for name in ("", *names):
@@ -115,6 +117,18 @@ class RpcServer:
         self._server = None
 
 
+def bind_port(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
+    """Lets a server listen, in the clear without credentials; returns the port. Raises StartError when it is taken."""
+    bare = host.strip("[]")
+    address = f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+    try:
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {address}, another process probably does") from error
+
+
 def _options(limits: RpcLimits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),
@@ -132,7 +146,8 @@ def _options(limits: RpcLimits) -> list[tuple[str, int]]:
 class _Calls(grpc.aio.ServerInterceptor):
     """Counts, logs and guards every call that is not infrastructure."""
 
-    def __init__(self) -> None:
+    def __init__(self, roles: Roles | None = None) -> None:
+        self._roles = roles
         self.in_flight = 0
         self.draining = False
         self.idle = asyncio.Event()
@@ -204,6 +219,8 @@ class _Calls(grpc.aio.ServerInterceptor):
         begun_s, code = time.monotonic(), grpc.StatusCode.OK
         with bind_request_id(request_id):
             try:
+                if self._roles is not None:
+                    require_role(context, roles_for(method, self._roles))
                 return await behaviour()
             except asyncio.CancelledError:
                 remaining_s = context.time_remaining()

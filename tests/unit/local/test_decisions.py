@@ -79,7 +79,7 @@ def test_replicas_have_names_and_ports_of_their_own_and_share_the_cores() -> Non
     mesh = mesh_of(TRENZA_CHAT_REPLICAS="4", TRENZA_CHAT_REPLICA_ID="mine")
     replicas = [mesh[f"chat-{index}"] for index in range(4)]
     assert [replica.environment["TRENZA_CHAT_REPLICA_ID"] for replica in replicas] == [f"chat-{n}" for n in range(4)]
-    assert {port.number for replica in replicas for port in replica.ports} == {0}
+    assert {port.number for replica in replicas for port in replica.ports} == {0, -1}
     assert {replica.environment["TRENZA_CHAT_THREADS"] for replica in replicas} == {"2"}
     assert "TRENZA_CHAT_THREADS" not in mesh_of()["chat-0"].environment
     assert (
