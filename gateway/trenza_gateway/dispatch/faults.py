@@ -55,6 +55,15 @@ def wait_limit_exceeded() -> RpcFault:
     return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.WAIT_LIMIT_EXCEEDED, message, retry_after_s=5)
 
 
-def deadline_exceeded() -> RpcFault:
-    """The time allowed for the whole request is over."""
-    return RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, "The request took longer than it may.")
+def nobody_starts(model: str) -> RpcFault:
+    """The model is scaled to zero, and the scheduler is away, without which no replica is started."""
+    message = (
+        f"No replica of the model '{model[:SHOWN_CHARS]}' runs now, and the scheduler that has one started is away."
+    )
+    return RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.NO_CAPACITY, message, retry_after_s=5)
+
+
+def deadline_exceeded(why: str = "") -> RpcFault:
+    """The time allowed for the whole request is over. `why` is a sentence on what it has waited for, if it is known."""
+    message = f"The request took longer than it may. {why}".rstrip()
+    return RpcFault(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message)

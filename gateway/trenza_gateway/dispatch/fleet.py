@@ -36,6 +36,8 @@ class Fleet:
         self._own_slots = own_slots
         self._views: dict[str, scheduler_pb2.ReplicaView] = {}
         self._models: dict[str, common_pb2.Model] = {}
+        self._announced: frozenset[str] = frozenset()
+        self._expected: dict[str, scheduler_pb2.ExpectedModel] = {}
         self._picture: Picture | None = None
 
     def update(self, snapshot: scheduler_pb2.Snapshot) -> None:
@@ -45,7 +47,10 @@ class Fleet:
         own = self._own_slots()
         replicas = {name: _replica(view, own.get(name, 0)) for name, view in self._views.items()}
         self._picture = Picture(replicas, snapshot.settled)
-        self._models = _catalogue(self._views.values())
+        announced = _catalogue(self._views.values())
+        self._announced = frozenset(announced)
+        self._expected = {expected.model.name: expected for expected in snapshot.expected_models}
+        self._models = {name: expected.model for name, expected in self._expected.items()} | announced
 
     @property
     def picture(self) -> Picture | None:
@@ -62,19 +67,30 @@ class Fleet:
         """Replicas whose beats arrive and which take requests."""
         return sum(view.health == scheduler_pb2.REPLICA_HEALTH_LIVE for view in self._views.values())
 
+    @property
+    def expects_models(self) -> bool:
+        """Whether there are models that have a replica when they are asked for, if they have none now."""
+        return bool(self._expected)
+
+    def announces(self, name: str) -> bool:
+        """Whether a replica knows the model now; one that is scaled to zero is known to nobody."""
+        return name in self._announced
+
     def most_slots(self, name: str) -> int:
         """The most slots of the model on one replica; 0 where some replica has yet to say."""
+        if not self.announces(name):
+            return self._expected[name].replica_slots if name in self._expected else 0
         found = [
             item.model.slots for view in self._views.values() for item in view.state.models if item.model.name == name
         ]
         return max(found, default=0) if all(found) else 0
 
     def models(self) -> list[common_pb2.Model]:
-        """Every model of the fleet, by name."""
+        """Every model of the fleet, by name, those that are scaled to zero among them."""
         return [self._models[name] for name in sorted(self._models)]
 
     def model(self, name: str) -> common_pb2.Model | None:
-        """One model, None where no replica knows it."""
+        """One model, None where no replica knows it and it is not expected either."""
         return self._models.get(name)
 
 

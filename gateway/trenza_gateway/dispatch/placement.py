@@ -26,6 +26,9 @@ MOST_PAUSE_S = 1.0
 SHUN_S = 3.0
 """How long a replica that could not be reached is left alone while the gateway chooses by itself."""
 
+SCHEDULER_RETURN_S = 5.0
+"""How long the scheduler may be away until requests that only it can help are refused: about as long as its restart takes."""
+
 _NOT_FINAL_WHILE_UNSETTLED = frozenset(
     {scheduler_pb2.REFUSAL_REASON_MODEL_NOT_FOUND, scheduler_pb2.REFUSAL_REASON_NO_CAPACITY}
 )
@@ -41,6 +44,7 @@ class Placement:
         self._draw = draw
         self._shunned_until: dict[str, float] = {}
         self._news = asyncio.Event()
+        self._away_since: float | None = None
 
     async def place(self, job: Job, excluded: Sequence[str] = ()) -> Lease:
         """A place for the request, not on the `excluded` replicas while there is another.
@@ -57,13 +61,28 @@ class Placement:
             if isinstance(found, Lease):
                 metrics.PLACEMENTS.labels("scheduler" if found.from_scheduler else "gateway").inc()
                 return found
-            if found is Nowhere.UNKNOWN_MODEL and self._fleet.model(job.model) is None:
-                raise faults.model_not_found(job.model)
+            if found is Nowhere.UNKNOWN_MODEL:
+                self._require_hope(job)
             if found is Nowhere.NO_REPLICA:
                 avoided = ()
                 self._shunned_until.clear()
             attempt += 1
             await self._wait(min(left_s, pause_s(attempt, FIRST_PAUSE_S, MOST_PAUSE_S, self._draw())))
+
+    def _require_hope(self, job: Job) -> None:
+        """Raises RpcFault where no replica has the model and none is going to: nobody expects it, or the scheduler, whose word
+        has one started, is away for long."""
+        if self._fleet.model(job.model) is None:
+            raise faults.model_not_found(job.model)
+        self._note_link()
+        if self._away_since is not None and _now() - self._away_since >= SCHEDULER_RETURN_S:
+            raise faults.nobody_starts(job.model)
+
+    def _note_link(self) -> None:
+        if self._link.up:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = _now()
 
     def release(self, lease: Lease, ending: Ending, units_used: int) -> None:
         """Ends a lease and says how the request ended."""
@@ -79,6 +98,7 @@ class Placement:
 
     def wake(self) -> None:
         """Something has changed that requests may be waiting for: the scheduler, the fleet, or room on a replica."""
+        self._note_link()
         self._news.set()
         self._news = asyncio.Event()
 
@@ -150,7 +170,7 @@ def _too_late(job: Job) -> RpcFault:
 
 def _refusal_fault(job: Job, refusal: scheduler_pb2.Refusal) -> RpcFault:
     if refusal.reason == scheduler_pb2.REFUSAL_REASON_WAIT_LIMIT_EXCEEDED and job.deadline <= job.place_by:
-        return faults.deadline_exceeded()
+        return faults.deadline_exceeded(refusal.message)
     return faults.refusal_fault(refusal)
 
 

@@ -41,12 +41,13 @@ def ops_router(parts: Parts) -> APIRouter:
 def missing_parts(parts: Parts) -> list[str]:
     """What keeps the gateway from serving requests; empty when nothing does.
 
-    The scheduler being away is not among it: requests are routed by the last picture of the fleet meanwhile.
+    The scheduler being away is not among it: requests are routed by the last picture of the fleet meanwhile. Nor is a fleet
+    that is scaled to zero: requests for expected models wait until a replica has come up.
     """
     if parts.counter.draining:
         return ["the gateway is shutting down"]
     if parts.fleet.picture is None:
         return ["no picture of the fleet yet: the scheduler has not been reached since the start"]
-    if parts.fleet.live_replicas == 0:
+    if parts.fleet.live_replicas == 0 and not parts.fleet.expects_models:
         return ["no live replica"]
     return []

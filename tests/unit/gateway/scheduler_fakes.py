@@ -30,6 +30,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.replicas = list(replicas)
         self.policy: Policy | None = None
         self.settled = True
+        self.expected: list[scheduler_pb2.ExpectedModel] = []
         self.hellos: list[scheduler_pb2.GatewayHello] = []
         self.tickets: list[scheduler_pb2.Ticket] = []
         self.cancellations: list[str] = []
@@ -60,7 +61,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     def snapshot(self) -> scheduler_pb2.AdmitResponse:
         views = [replica.view() for replica in self.replicas]
         return scheduler_pb2.AdmitResponse(
-            snapshot=scheduler_pb2.Snapshot(version=1, epoch="fake", replicas=views, settled=self.settled)
+            snapshot=scheduler_pb2.Snapshot(
+                version=1, epoch="fake", replicas=views, settled=self.settled, expected_models=self.expected
+            )
         )
 
     def grant(self, ticket: scheduler_pb2.Ticket) -> scheduler_pb2.AdmitResponse | None:

@@ -36,8 +36,9 @@ class AudioIntake:
         return self._job(request.context, common_pb2.CAPABILITY_SPEECH, Effort(), time_limit_s)
 
     def speaking_models(self) -> list[str]:
-        """The models of the fleet that speak, by name."""
-        return self._intake.offering(common_pb2.MODALITY_AUDIO, common_pb2.CAPABILITY_SPEECH)
+        """The models of the fleet that speak, by name; those that are scaled to zero stay so and are left out."""
+        speaking = self._intake.offering(common_pb2.MODALITY_AUDIO, common_pb2.CAPABILITY_SPEECH)
+        return [name for name in speaking if self._intake.announces(name)]
 
     def _hearing(
         self,

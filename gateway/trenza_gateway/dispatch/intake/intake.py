@@ -77,6 +77,10 @@ class Intake:
         """The names of the fleet's models that can do this."""
         return [model.name for model in self._fleet.models() if _offers(model, modality, capability)]
 
+    def announces(self, name: str) -> bool:
+        """Whether the model has a replica now, so that asking it for something small costs no start."""
+        return self._fleet.announces(name)
+
     def most_slots(self, name: str) -> int:
         """The most slots of the model on one replica; 0 where that is not known yet."""
         return self._fleet.most_slots(name)
