@@ -10,17 +10,25 @@ GENERATE = rm -rf build/stubs && mkdir -p build/stubs && $(BIN)/python -m grpc_t
 	--plugin=$(BIN)/protoc-gen-mypy --plugin=$(BIN)/protoc-gen-mypy_grpc --python_out=build/stubs --grpc_python_out=build/stubs \
 	--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $$(find $(PROTO_DIR) -name '*.proto' | sort)
 
+# A cluster that is there already is only talked to; else there is one to start.
+CLUSTER_PROGRAMS = helm $(if $(shell command -v kubectl),,kubectl) $(if $(KUBECONFIG),,etcd kube-apiserver kube-controller-manager \
+	kube-scheduler kwok crds prometheus prometheus-adapter)
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check proto bench fmt clean install install-dev contract chart-tools
+.PHONY: help run test test-cluster check proto bench fmt k8s chart-docs clean install install-dev contract chart-tools
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 run: install ## install, build and start the mesh on loopback; Ctrl-C stops it
 	@exec $(BIN)/trenza up
 
 test: install-dev chart-tools ## install what tests need and run them; ARGS=… for pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: install-dev ## try the chart on a real control plane, or on the cluster of KUBECONFIG; builds what it needs once
+	$(BIN)/python tools/binaries.py $(CLUSTER_PROGRAMS)
+	TRENZA_CLUSTER=require $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 check: install-dev ## linters, types, the contract and the rules of the house
 	$(BIN)/ruff check .
@@ -40,6 +48,12 @@ fmt: install-dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w protos
+
+k8s: install-dev ## render the chart into k8s/
+	$(BIN)/python tools/manifests.py
+
+chart-docs: install-dev ## write docs/chart.md from the chart's values
+	$(BIN)/python tools/chart_docs.py
 
 clean: ## remove the environment and everything generated
 	rm -rf .venv .trenza build .pytest_cache .mypy_cache .ruff_cache .hypothesis

