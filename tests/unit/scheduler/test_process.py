@@ -64,6 +64,7 @@ async def test_it_serves_and_stops_at_once_though_streams_are_open(tmp_path: Pat
         ({"TRENZA_SCHEDULER_QUEUE_LIMIT": "many"}, "TRENZA_SCHEDULER_QUEUE_LIMIT"),
         ({"TRENZA_SCHEDULER_HEARTBEAT_INTERVAL_MS": "1"}, "TRENZA_SCHEDULER_HEARTBEAT_INTERVAL_MS"),
         ({"TRENZA_SCHEDULER_GRPC_PORT": "taken"}, "cannot listen on"),
+        ({"TRENZA_SCHEDULER_EXPECTED_MODELS": "chat/a,smell/b:1"}, "'smell/b:1' is not of the form modality/model"),
     ],
 )
 def test_it_says_in_one_line_why_it_cannot_start(tmp_path: Path, environment: dict[str, str], words: str) -> None:
