@@ -126,6 +126,7 @@ class Draft:
         self._folder = folder
         self.files, self.scratch, self._ledger = folder / "files", folder / "scratch", folder / "ledger.jsonl"
         self.files.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)  # the hub's library never goes on with a killed process's files
         self.records: dict[str, FileRecord] = dict(self._read_ledger())
 
     def has(self, name: str, size_bytes: int, version: str) -> bool:
@@ -154,7 +155,8 @@ class Draft:
         with suppress(OSError, ValueError, TypeError, KeyError):  # the last line may be torn
             for line in self._ledger.read_text().splitlines():
                 entry = json.loads(line)
-                records[entry.pop("name")] = FileRecord(**entry)
+                name = entry.pop("name")
+                records[name] = FileRecord(**entry)
         return {name: record for name, record in records.items() if _size_bytes(self.files / name) == record.size_bytes}
 
 

@@ -52,7 +52,7 @@ class HubSource:
         return [_described(name, entry) for name, entry in found.items()]
 
     def fetch(self, file: SourceFile, sink: Sink) -> None:
-        """Downloads one file; the library goes on with what an earlier attempt left, a killed one too."""
+        """Downloads one file; the library itself goes on where a connection breaks."""
         try:
             path = hf_hub_download(
                 self._address.repository,
