@@ -59,7 +59,8 @@ class KedaServicer(externalscaler_pb2_grpc.ExternalScalerServicer):
     ) -> None:
         """Whether there is demand, now and whenever that changes. A model that nobody knows has none until somebody does.
 
-        Raises RpcFault INVALID_ARGUMENT, RESOURCE_EXHAUSTED, and UNAVAILABLE when the scheduler stops.
+        Ends well when the scheduler stops: KEDA comes back soon after such an end, and ever later after each failure.
+        Raises RpcFault INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
         """
         trigger = scaled_model(request.scaler_metadata).trigger
         try:
@@ -72,7 +73,6 @@ class KedaServicer(externalscaler_pb2_grpc.ExternalScalerServicer):
                 await context.write(externalscaler_pb2.IsActiveResponse(result=active))
         finally:
             self._scaling.close_watch(watch)
-        raise RpcFault(grpc.StatusCode.UNAVAILABLE, Reason.DRAINING, "The scheduler is stopping.")
 
     async def GetMetricSpec(
         self, request: externalscaler_pb2.ScaledObjectRef, _context: Context

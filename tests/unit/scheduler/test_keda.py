@@ -244,8 +244,7 @@ async def test_streams_do_not_hold_up_the_end(scheduler: Running, keda: Any) -> 
     listener = Listener(keda)
     await eventually(lambda: listener.heard)
     scheduler.owner.shut_down()
-    error = await listener.end()
-    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert await listener.call.code() is grpc.StatusCode.OK, "KEDA waits ever longer after streams that fail"
 
 
 def test_activity_is_held_and_bounded() -> None:

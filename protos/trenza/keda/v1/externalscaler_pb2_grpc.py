@@ -71,7 +71,8 @@ class ExternalScalerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamIsActive(self, request, context):
-        """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens.
+        """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens. Ends with
+        OK when the scheduler stops.
         INVALID_ARGUMENT as above, RESOURCE_EXHAUSTED when too many such streams are open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -43,7 +43,8 @@ class ExternalScalerStub:
     from a scheduler that has just started and has not heard everybody yet.
     """
     StreamIsActive: _grpc.UnaryStreamMultiCallable[_externalscaler_pb2.ScaledObjectRef, _externalscaler_pb2.IsActiveResponse]
-    """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens.
+    """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens. Ends with
+    OK when the scheduler stops.
     INVALID_ARGUMENT as above, RESOURCE_EXHAUSTED when too many such streams are open.
     """
     GetMetricSpec: _grpc.UnaryUnaryMultiCallable[_externalscaler_pb2.ScaledObjectRef, _externalscaler_pb2.GetMetricSpecResponse]
@@ -62,7 +63,8 @@ class ExternalScalerAsyncStub(ExternalScalerStub):
     from a scheduler that has just started and has not heard everybody yet.
     """
     StreamIsActive: _aio.UnaryStreamMultiCallable[_externalscaler_pb2.ScaledObjectRef, _externalscaler_pb2.IsActiveResponse]  # type: ignore[assignment]
-    """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens.
+    """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens. Ends with
+    OK when the scheduler stops.
     INVALID_ARGUMENT as above, RESOURCE_EXHAUSTED when too many such streams are open.
     """
     GetMetricSpec: _aio.UnaryUnaryMultiCallable[_externalscaler_pb2.ScaledObjectRef, _externalscaler_pb2.GetMetricSpecResponse]  # type: ignore[assignment]
@@ -90,7 +92,8 @@ class ExternalScalerServicer(metaclass=_abc_1.ABCMeta):
         request: _externalscaler_pb2.ScaledObjectRef,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_externalscaler_pb2.IsActiveResponse], _abc.AsyncIterator[_externalscaler_pb2.IsActiveResponse]]:
-        """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens.
+        """The same as a stream for triggers of the type `external-push`: the answer at once, then each change as it happens. Ends with
+        OK when the scheduler stops.
         INVALID_ARGUMENT as above, RESOURCE_EXHAUSTED when too many such streams are open.
         """
 
