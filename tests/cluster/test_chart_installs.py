@@ -1,4 +1,4 @@
-"""Proof 1: a real API server takes every variant of the chart without a warning, and nothing is left of it afterwards."""
+"""A real API server takes every variant of the chart without a warning, and nothing is left of it afterwards."""
 
 from __future__ import annotations
 
