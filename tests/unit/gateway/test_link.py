@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+from renewing import Renewing
 from trenza.common.v1 import common_pb2
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 from trenza_gateway.dispatch.core.leases import Lease, LeaseBook
 from trenza_gateway.dispatch.core.retrying import Ending
-from trenza_gateway.dispatch.link import SchedulerLink
+from trenza_gateway.dispatch.link import LinkLost, LinkTimes, SchedulerLink
 from trenza_runtime.rpc.server import RpcServer, RpcService
+from trenza_runtime.rpc.tls import Transport
 
 
 class SlowScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
@@ -71,3 +75,102 @@ async def test_a_lease_that_ends_after_the_hello_and_before_the_answer_is_releas
         running.cancel()
         await asyncio.wait({running})
         await server.drain(0)
+
+
+class QuickScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
+    """Answers a hello with a snapshot, and tickets when it is told to."""
+
+    def __init__(self) -> None:
+        self.hellos: list[scheduler_pb2.GatewayHello] = []
+        self.streams = 0
+        self.may_grant = asyncio.Event()
+
+    async def Admit(
+        self, requests: AsyncIterator[scheduler_pb2.AdmitRequest], _context: Any
+    ) -> AsyncIterator[scheduler_pb2.AdmitResponse]:
+        self.streams += 1
+        try:
+            async for request in requests:
+                if request.HasField("hello"):
+                    self.hellos.append(request.hello)
+                    yield scheduler_pb2.AdmitResponse(snapshot=scheduler_pb2.Snapshot())
+                elif request.HasField("ticket"):
+                    await self.may_grant.wait()
+                    ticket = request.ticket.request_id
+                    grant = scheduler_pb2.Grant(request_id=ticket, lease_id=f"lease-{ticket}", replica_id="chat-0")
+                    yield scheduler_pb2.AdmitResponse(grant=grant)
+        finally:
+            self.streams -= 1
+
+
+@asynccontextmanager
+async def linked(
+    scheduler: QuickScheduler, leases: LeaseBook, transport: Transport, times: LinkTimes
+) -> AsyncIterator[SchedulerLink]:
+    service = RpcService(
+        "trenza.scheduler.v1.SchedulerService",
+        lambda s: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, s),
+    )
+    server = RpcServer("127.0.0.1", 0, [service])
+    address = f"127.0.0.1:{await server.start()}"
+    link = SchedulerLink(
+        address,
+        "g1",
+        leases,
+        on_snapshot=lambda _: None,
+        on_change=lambda: None,
+        draw=lambda: 0.5,
+        times=times,
+        transport=transport,
+    )
+    running = asyncio.create_task(link.run())
+    try:
+        await until(lambda: link.up)
+        yield link
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await server.drain(0)
+
+
+async def test_a_renewed_certificate_moves_the_stream_once_no_ticket_waits_and_leases_go_along() -> None:
+    scheduler, leases, transport = QuickScheduler(), LeaseBook(), Renewing()
+    async with linked(scheduler, leases, transport, LinkTimes()) as link:
+        ticket = scheduler_pb2.Ticket(request_id="r1", model="m", modality=common_pb2.MODALITY_CHAT, slots=1)
+        asking = asyncio.create_task(link.ask(ticket, 20))
+        await asyncio.sleep(0.05)
+        transport.renew()
+        await until(lambda: len(transport.opened) == 2)
+        await asyncio.sleep(0.2)
+        assert len(scheduler.hellos) == 1, "a ticket waits: the stream stays"
+        scheduler.may_grant.set()
+        assert (await asking).lease_id == "lease-r1"
+        await until(lambda: len(scheduler.hellos) == 2 and link.up)
+        assert [lease.lease_id for lease in scheduler.hellos[1].held_leases] == ["lease-r1"]
+        await until(lambda: scheduler.streams == 1)
+        assert (await link.ask(scheduler_pb2.Ticket(request_id="r2", slots=1), 5)).lease_id == "lease-r2"
+
+
+async def test_a_ticket_that_waits_on_and_on_does_not_keep_the_old_certificate_for_ever() -> None:
+    scheduler, transport = QuickScheduler(), Renewing()
+    async with linked(scheduler, LeaseBook(), transport, LinkTimes(quiet_s=0.1)) as link:
+        asking = asyncio.create_task(link.ask(scheduler_pb2.Ticket(request_id="r1", slots=1), 20))
+        await asyncio.sleep(0.05)
+        transport.renew()
+        with pytest.raises(LinkLost):
+            await asking
+        await until(lambda: len(scheduler.hellos) == 2)
+
+
+async def test_the_stream_stays_while_the_renewed_certificate_leads_nowhere() -> None:
+    scheduler, transport = QuickScheduler(), Renewing()
+    times = LinkTimes(join_s=0.2, most_pause_s=0.05)
+    async with linked(scheduler, LeaseBook(), transport, times) as link:
+        scheduler.may_grant.set()
+        address, link._address = link._address, "127.0.0.1:1"
+        transport.renew()
+        await until(lambda: len(transport.opened) >= 3)
+        assert (await link.ask(scheduler_pb2.Ticket(request_id="r1", slots=1), 5)).lease_id == "lease-r1"
+        assert len(scheduler.hellos) == 1
+        link._address = address
+        await until(lambda: len(scheduler.hellos) == 2 and link.up)

@@ -10,9 +10,11 @@ from typing import Any
 
 import grpc
 import pytest
+from renewing import Renewing
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 from trenza_runtime import heartbeat
 from trenza_runtime.heartbeat import HeartbeatClient
+from trenza_runtime.rpc.tls import Transport
 
 
 class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
@@ -25,6 +27,9 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self.mute = False
         self.answers_after_s = 0.0
         self.port = 0
+        self.streams = 0
+        self.most_streams = 0
+        self.beats_since = 0
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -40,21 +45,27 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def Heartbeat(
         self, request_iterator: AsyncIterator[scheduler_pb2.HeartbeatRequest], context: Any
     ) -> AsyncIterator[scheduler_pb2.HeartbeatResponse]:
-        async for beat in request_iterator:
-            self.beats.append((time.monotonic(), beat))
-            await asyncio.sleep(self.answers_after_s)
-            if not self.mute:
-                orders, self.orders = self.orders, []
-                yield scheduler_pb2.HeartbeatResponse(
-                    acknowledged_sequence=beat.sequence, interval_ms=self.interval_ms, directives=orders
-                )
+        self.streams += 1
+        self.most_streams = max(self.streams, self.most_streams)
+        try:
+            async for beat in request_iterator:
+                self.beats.append((time.monotonic(), beat))
+                self.beats_since += 1
+                await asyncio.sleep(self.answers_after_s)
+                if not self.mute:
+                    orders, self.orders = self.orders, []
+                    yield scheduler_pb2.HeartbeatResponse(
+                        acknowledged_sequence=beat.sequence, interval_ms=self.interval_ms, directives=orders
+                    )
+        finally:
+            self.streams -= 1
 
 
 class Replica:
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, transport: Transport | None = None) -> None:
         self.running = 0
         self.obeyed: list[str] = []
-        self.client = HeartbeatClient(address, self.describe, self.obey)
+        self.client = HeartbeatClient(address, self.describe, self.obey, transport)
 
     def describe(self) -> scheduler_pb2.ReplicaState:
         return scheduler_pb2.ReplicaState(replica_id="r", generation=7, running_requests=self.running)
@@ -67,8 +78,8 @@ class Replica:
 
 
 @asynccontextmanager
-async def beating(scheduler: Scheduler) -> AsyncIterator[Replica]:
-    replica = Replica(f"127.0.0.1:{scheduler.port}")
+async def beating(scheduler: Scheduler, transport: Transport | None = None) -> AsyncIterator[Replica]:
+    replica = Replica(f"127.0.0.1:{scheduler.port}", transport)
     task = asyncio.create_task(replica.client.run())
     try:
         yield replica
@@ -198,3 +209,54 @@ async def test_goodbye_to_a_scheduler_that_is_away_is_short(scheduler: Scheduler
     await replica.client.leave()
     await asyncio.wait_for(task, 1)
     assert time.monotonic() - begun_s < 2
+
+
+async def test_a_renewed_certificate_moves_the_stream_and_the_scheduler_hears_the_replica_all_the_time(
+    scheduler: Scheduler,
+) -> None:
+    transport = Renewing()
+    async with beating(scheduler, transport) as replica:
+        await eventually(lambda: replica.client.connected)
+        for renewals in (1, 2, 3):
+            transport.renew()
+            while len(transport.opened) <= renewals:  # noqa: ASYNC110  as in `eventually`
+                await asyncio.sleep(0.005)
+            await eventually(lambda: scheduler.streams == 1)
+            assert replica.client.connected
+            scheduler.beats_since = 0
+            await eventually(lambda: scheduler.beats_since > 1)
+        assert scheduler.most_streams == 2, "the old stream stays until the new one is heard"
+        sequence = [beat.sequence for _, beat in scheduler.beats]
+        assert sequence == sorted(set(sequence)), "one beats after the other, or the scheduler would go back to the old"
+        await replica.client.leave()
+    assert scheduler.beats[-1][1].leaving
+
+
+async def test_a_renewal_while_the_scheduler_is_away_or_mute_ends_in_a_stream_that_works(scheduler: Scheduler) -> None:
+    transport = Renewing()
+    async with beating(scheduler, transport) as replica:
+        await eventually(lambda: replica.client.connected)
+        await scheduler.die()
+        await eventually(lambda: not replica.client.connected)
+        transport.renew()
+        await scheduler.start()
+        await eventually(lambda: replica.client.connected)
+        heard = len(scheduler.beats)
+        await eventually(lambda: len(scheduler.beats) > heard + 2)
+        assert scheduler.streams == 1
+
+
+async def test_a_scheduler_that_does_not_take_the_renewed_certificate_is_asked_again(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "_SUCCESSION_S", 0.2)
+    transport = Renewing()
+    address = f"127.0.0.1:{scheduler.port}"
+    async with beating(scheduler, transport) as replica:
+        await eventually(lambda: replica.client.connected)
+        replica.client._address = "127.0.0.1:1"  # where it connects from now on, nobody answers
+        transport.renew()
+        await eventually(lambda: not replica.client.connected)
+        replica.client._address = address
+        await eventually(lambda: replica.client.connected)
+        assert scheduler.streams == 1
