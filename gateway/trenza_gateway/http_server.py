@@ -95,6 +95,31 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.ssl is None or sockets is None:
+            await super().startup(sockets)
+            return
+        # As uvicorn does it, but a client that dawdles over its handshake has no more time than one that does over its head.
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn itself
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=listener,
+                ssl=config.ssl,
+                ssl_handshake_timeout=self._limits.head_s,
+                backlog=config.backlog,
+            )
+            for listener in sockets
+        ]
+        self.started = True
+
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_EVERY_TICKS == 0:
             sweep(self.server_state.connections, self._limits, asyncio.get_running_loop().time())

@@ -27,7 +27,7 @@ from trenza_runtime.models.registry import ModelRegistry
 from trenza_runtime.rpc.peers import GATEWAY, OPERATOR, modality_role
 from trenza_runtime.rpc.probes import ProbePort
 from trenza_runtime.rpc.server import RpcServer, RpcService
-from trenza_runtime.rpc.tls import start_transport
+from trenza_runtime.rpc.tls import Transport, start_transport
 from trenza_runtime.telemetry.metrics import serve_metrics
 
 _UNLOAD_S = 5.0
@@ -107,14 +107,7 @@ async def serve(
     preloaded = to_preload(host.names(), settings.preload)
     probes = ProbePort(settings.host, settings.health_port, FirstLoads(host, preloaded).done)
     health_port = await probes.start()
-    services = [*services_of(host), _catalogue(host)]
-    server = RpcServer(
-        settings.host,
-        settings.grpc_port,
-        services,
-        credentials=transport.server_credentials(),
-        roles={f"/{service.name}/": (GATEWAY, OPERATOR) for service in services} if transport.secured else None,
-    )
+    server = _server(settings, transport, [*services_of(host), _catalogue(host)])
     port = await server.start()
     identity = scheduler_pb2.ReplicaState(
         replica_id=settings.replica_id or _default_name(modality),
@@ -189,6 +182,17 @@ class FirstLoads:
         if self._missing:
             self._missing -= {loaded.name for loaded in self._host.loaded()}
         return not self._missing
+
+
+def _server(settings: ModelServiceSettings, transport: Transport, services: Sequence[RpcService]) -> RpcServer:
+    callers = {f"/{service.name}/": (GATEWAY, OPERATOR) for service in services}
+    return RpcServer(
+        settings.host,
+        settings.grpc_port,
+        services,
+        credentials=transport.server_credentials(),
+        roles=callers if transport.secured else None,
+    )
 
 
 def _catalogue(host: ModelHost) -> RpcService:

@@ -26,6 +26,8 @@ from trenza_runtime.telemetry.metrics import RPC_SECONDS, RPCS
 log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
+HANDSHAKE_S = 10
+"""How long a new connection may take until it can carry calls."""
 _INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.")
 _MAX_REQUEST_ID_CHARS = 128
 
@@ -132,6 +134,7 @@ def bind_port(server: grpc.aio.Server, host: str, port: int, credentials: grpc.S
 def _options(limits: RpcLimits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_S * 1000),
         ("grpc.max_receive_message_length", limits.message_bytes),
         ("grpc.max_send_message_length", limits.message_bytes),
         # Clients probe every KEEPALIVE_S; a server that allows it less often than they do answers with GOAWAY.
