@@ -116,7 +116,8 @@ class SchedulerSettings(BaseSettings):
 def expected_models(text: str) -> dict[ModelKey, int]:
     """Reads `modality/model[:slots]`, separated by commas. Raises ValueError with a sentence.
 
-    A model's name may have slashes and colons; whole digits behind the last colon are the slots.
+    A model's name may have slashes and colons; whole digits behind the last colon are the slots. Of a model that is there twice,
+    as one of two unlike pools is, the larger figure counts.
     """
     words = {word: number for number, word in MODALITIES.items()}
     models: dict[ModelKey, int] = {}
@@ -128,9 +129,8 @@ def expected_models(text: str) -> dict[ModelKey, int]:
             raise ValueError(f"'{item}' is not of the form modality/model[:slots], with one of {', '.join(words)}.")
         if slots > SLOTS_LIMIT:
             raise ValueError(f"'{item}' has more than {SLOTS_LIMIT} slots.")
-        if ModelKey(words[modality], name) in models:
-            raise ValueError(f"'{modality}/{name}' is there twice.")
-        models[ModelKey(words[modality], name)] = slots
+        key = ModelKey(words[modality], name)
+        models[key] = max(slots, models.get(key, 0))
     if len(models) > MODELS_LIMIT:
         raise ValueError(f"More than {MODELS_LIMIT} models are too many.")
     return models

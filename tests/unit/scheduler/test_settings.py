@@ -19,6 +19,7 @@ CHAT, IMAGES = common_pb2.MODALITY_CHAT, common_pb2.MODALITY_IMAGES
         (" chat/a , chat/b:0 ", {(CHAT, "a"): 0, (CHAT, "b"): 0}),
         ("chat/Org/Model.v1:q4:2", {(CHAT, "Org/Model.v1:q4"): 2}),
         ("chat/llama:instruct", {(CHAT, "llama:instruct"): 0}),
+        ("chat/a:2,chat/a:8,chat/a", {(CHAT, "a"): 8}),
         ("chat/same:1,images/same:1", {(CHAT, "same"): 1, (IMAGES, "same"): 1}),
     ],
 )
@@ -34,7 +35,6 @@ def test_expected_models(text: str, models: dict[tuple[int, str], int]) -> None:
         ("chat/:4", "form"),
         ("talk/a", "chat, audio, vision, images"),
         ("chat/a:70000", "more than"),
-        ("chat/a:1,chat/a:2", "twice"),
         ("chat/" + "x" * 300, "form"),
         (",".join(f"chat/m{number}" for number in range(5000)), "too many"),
     ],
