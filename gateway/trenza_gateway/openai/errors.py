@@ -100,6 +100,7 @@ _BY_REASON: Mapping[str, _Shape] = {
     "DRAINING": _Shape(503, SERVER, "shutting_down", retry_s=1),
     "ENGINE_CRASHED": _Shape(503, SERVER, "engine_crashed", retry_s=1),
     "REPLICA_UNREACHABLE": _Shape(503, SERVER, "replica_unreachable", retry_s=1),
+    "PEER_NOT_ALLOWED": _Shape(503, SERVER, "replica_unreachable", retry_s=1),
     "OUT_OF_MEMORY": _Shape(503, SERVER, "out_of_memory"),
     "DEADLINE_EXCEEDED": _Shape(504, TIMEOUT, "timeout"),
     "CANCELLED": _Shape(CLIENT_GONE_STATUS, SERVER, "cancelled"),
