@@ -57,6 +57,18 @@ async def test_a_failure_in_the_middle_ends_the_stream_with_an_error_event(fleet
     await eventually(lambda: fleet.outcomes() == ["OUTCOME_REPLICA_FAILED"])
 
 
+async def test_a_replica_that_does_not_let_the_gateway_in_is_as_good_as_lost(fleet: FakeFleet) -> None:
+    refusal = RpcFault(grpc.StatusCode.PERMISSION_DENIED, Reason.PEER_NOT_ALLOWED, "somebody may not call this.")
+    fleet.replicas[0].script = in_turn(failing(refusal), parrot)
+    assert (await fleet.chat()).status_code == 200
+    assert len(fleet.replicas[0].requests) == 2
+    await eventually(lambda: fleet.outcomes() == ["OUTCOME_REPLICA_FAILED", "OUTCOME_COMPLETED"])
+    fleet.replicas[0].script = failing(refusal)
+    response = await fleet.chat()
+    assert response.status_code == 503
+    assert "somebody" not in response.text
+
+
 async def test_a_failure_in_the_middle_of_a_whole_answer_is_a_503(fleet: FakeFleet) -> None:
     fleet.replicas[0].script = failing(CRASH, after=2)
     response = await fleet.chat()

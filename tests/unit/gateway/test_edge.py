@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,6 +62,22 @@ class TestKeys:
         key_file.unlink()
         now = 6.0
         assert keys.owner("new") == "cleo"
+
+    def test_a_mounted_secret_that_is_swapped_is_seen(self, tmp_path: Path) -> None:
+        """Kubernetes swaps a link above the file; the file's own size and time may be the same."""
+        now = 0.0
+        for version, name in (("..1", "ann"), ("..2", "bob")):
+            (tmp_path / version).mkdir()
+            (tmp_path / version / "keys").write_text(key_line(name, KEY))
+            os.utime(tmp_path / version / "keys", (1, 1))
+        (tmp_path / "..data").symlink_to("..1")
+        (tmp_path / "keys").symlink_to("..data/keys")
+        keys = KeyFile(tmp_path / "keys", clock=lambda: now)
+        assert keys.owner(KEY) == "ann"
+        (tmp_path / "..draft").symlink_to("..2")
+        (tmp_path / "..draft").replace(tmp_path / "..data")
+        now = 2.0
+        assert keys.owner(KEY) == "bob"
 
     def test_authorization(self, key_file: Path) -> None:
         access = Access(KeyFile(key_file))
