@@ -113,13 +113,13 @@ def test_every_object_says_whose_it_is(objects: Objects, variant: str) -> None:
         assert labels["app.kubernetes.io/instance"] == RELEASE
         assert labels.items() >= values.get("commonLabels", {}).items()
         assert item["metadata"].get("annotations", {}).items() >= values.get("commonAnnotations", {}).items()
-        assert item["metadata"]["name"].startswith(f"{RELEASE}-")
+        assert f"{item['metadata']['name']}-".startswith(f"{RELEASE}-")
         assert all(re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value) for value in labels.values())
 
 
 def test_the_same_values_make_the_same_objects(chart: Chart, variant: str) -> None:
     """Apart from a key that is made, nothing is left to chance, and GitOps tools see no change."""
-    one, other = (Chart(chart._helm).variant(variant) for _ in range(2))
+    one, other = (made.variant(variant) for made in (chart, Chart(chart._helm)))
     random = f"{RELEASE}-api-keys"
     assert [item for item in one if item["metadata"]["name"] != random] == [
         item for item in other if item["metadata"]["name"] != random

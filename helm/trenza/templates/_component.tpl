@@ -197,12 +197,17 @@ TRENZA_LOG_FORMAT: {{ .root.Values.logs.format }}
 {{ .part.prefix }}_HOST: {{ eq .root.Values.network.ipFamily "IPv6" | ternary "::" "0.0.0.0" | quote }}
 {{ .part.prefix }}_METRICS_PORT: 9100
 {{ .part.prefix }}_HEALTH_PORT: 9101
-{{ .part.prefix }}_DRAIN_S: {{ .spec.drainSeconds }}
+{{ .part.prefix }}_DRAIN_S: {{ include "trenza.drainSeconds" . }}
 {{- if .root.Values.mtls.enabled }}
 TRENZA_TLS_CERT_FILE: /etc/trenza/mesh/tls.crt
 TRENZA_TLS_KEY_FILE: /etc/trenza/mesh/tls.key
 TRENZA_TLS_CA_FILE: /etc/trenza/mesh/ca.crt
 {{- end }}
+{{- end -}}
+
+{{/* How long requests may take to finish: what is said, or as long as any request may take. */}}
+{{- define "trenza.drainSeconds" -}}
+{{- if kindIs "invalid" .spec.drainSeconds }}{{ .root.Values.gateway.requestSeconds }}{{ else }}{{ .spec.drainSeconds }}{{ end -}}
 {{- end -}}
 
 {{- define "trenza.component.volumes" -}}
