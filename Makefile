@@ -15,7 +15,7 @@ CLUSTER_PROGRAMS = helm $(if $(shell command -v kubectl),,kubectl) $(if $(KUBECO
 	kube-scheduler kwok crds prometheus prometheus-adapter)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster check proto bench fmt k8s chart-docs clean install install-dev contract chart-tools
+.PHONY: help run test test-cluster test-images images check proto bench fmt k8s chart-docs clean install install-dev contract chart-tools
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -29,6 +29,12 @@ test: install-dev chart-tools ## install what tests need and run them; ARGS=… 
 test-cluster: install-dev ## try the chart on a real control plane, or on the cluster of KUBECONFIG; builds what it needs once
 	$(BIN)/python tools/binaries.py $(CLUSTER_PROGRAMS)
 	TRENZA_CLUSTER=require $(BIN)/python -m pytest tests/cluster $(ARGS)
+
+test-images: install-dev ## fill every image's folder and try what is in it; gigabytes, since PyTorch is among it
+	TRENZA_TEST_IMAGES=all $(BIN)/python -m pytest tests/images $(ARGS)
+
+images: ## build every image with Docker; REGISTRY=… TAG=… TARGETS=… (gateway-cpu, chat-cuda …), ARGS=--push
+	REVISION=$$(git rev-parse HEAD 2>/dev/null) docker buildx bake $(TARGETS) $(ARGS)
 
 check: install-dev ## linters, types, the contract and the rules of the house
 	$(BIN)/ruff check .
