@@ -254,6 +254,14 @@ def test_models_of_buckets_folders_nodes_and_images(chart: Chart, tmp_path: Path
     assert "initContainers" not in objects.pod(pool("images"))
 
 
+def test_a_pod_is_not_evicted_for_its_own_models(chart: Chart) -> None:
+    pod = chart.variant("models-s3").pod(pool("chat"))
+    assert pod["containers"][0]["resources"]["requests"]["ephemeral-storage"] == "30Gi"
+    assert all(
+        "ephemeral-storage" not in one["resources"]["limits"] for one in (*pod["containers"], *pod["initContainers"])
+    )
+
+
 def test_awkward_texts_reach_the_fetching_container_unharmed(chart: Chart, tmp_path: Path) -> None:
     manifest = 'name = "m"\nmodality = "chat"\ndescription = "a \\"quoted\\" <text> & ünïcode"\n'
     models = {"m": {"source": "hub://org/m", "files": ['we"ird [1]*.gguf'], "manifest": manifest}}
@@ -471,6 +479,12 @@ def test_the_scheduler_expects_the_models_of_scaled_pools(chart: Chart) -> None:
         "audio/starter-voice": "8",
         "audio/starter-whisper": "8",
         "images/starter-draw": "8",
+    }
+    more = {"scheduler": {"expectPools": "all"}, "pools": {"images": {"replicas": 0}, "vision": {"enabled": False}}}
+    assert expected_models(chart.render(more)) == {
+        "chat/starter-chat": "4",
+        "audio/starter-voice": "8",
+        "audio/starter-whisper": "8",
     }
     everything = expected_models(chart.variant("everything"))
     assert everything["chat/org/large-model"] == "16"

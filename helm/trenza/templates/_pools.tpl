@@ -9,11 +9,25 @@
 {{- if $spec.enabled -}}
 {{- $_ := set $spec.autoscaling "mode" ($spec.autoscaling.mode | default $.Values.autoscaling.mode) -}}
 {{- $_ := set $spec "name" $name -}}
+{{- if and (eq $spec.storage.type "emptyDir") (ne $spec.storage.emptyDir.medium "Memory") -}}
+{{- include "trenza.pools.roomForModels" $spec -}}
+{{- end -}}
 {{- $_ := set $pools $name $spec -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $pools -}}
+{{- end -}}
+
+{{/*
+Changes a pool's values: models in a folder of the pod count as its ephemeral storage. Their size is asked for; a limit would have
+the pod evicted for its models, so the folder's own has to do.
+*/}}
+{{- define "trenza.pools.roomForModels" -}}
+{{- range list .resources .fetch.resources -}}
+{{- with .limits }}{{ $_ := unset . "ephemeral-storage" }}{{ end -}}
+{{- end -}}
+{{- with .storage.emptyDir.sizeLimit }}{{ $_ := set ($.resources.requests | default dict) "ephemeral-storage" . }}{{ end -}}
 {{- end -}}
 
 {{- define "trenza.pools.starterModels" -}}
@@ -44,11 +58,11 @@ images: [starter-draw]
 {{- toYaml $all -}}
 {{- end -}}
 
-{{/* Models that tickets may wait for while no replica of their autoscaled pool runs: a list of modality/model:slots. */}}
+{{/* Models that tickets may wait for while no replica of their pool runs: a list of modality/model:slots. */}}
 {{- define "trenza.pools.expectedModels" -}}
 {{- $expected := list -}}
 {{- range $pool := include "trenza.pools" . | fromYaml -}}
-{{- if ne $pool.autoscaling.mode "none" -}}
+{{- if or (ne $pool.autoscaling.mode "none") (and (eq $.Values.scheduler.expectPools "all") (gt (int $pool.replicas) 0)) -}}
 {{- range include "trenza.pools.models" $pool | fromYamlArray -}}
 {{- $expected = append $expected (printf "%s/%s:%v" $pool.modality .name .slots) -}}
 {{- end -}}
