@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from prometheus_client import Gauge
 from trenza.scheduler.v1 import scheduler_pb2
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 CPU = "cpu"
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_MEMORY_BYTES = Gauge(
+    "trenza_device_memory_bytes", "Memory that this replica may use, and what of it is free.", ["device", "figure"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,11 @@ class Devices:
 
     def read(self) -> list[Device]:
         """The devices as they are now, the CPU first; one that fails is left out. Takes a few milliseconds."""
-        return [_cpu(), *self._read_gpus()]
+        devices = [_cpu(), *self._read_gpus()]
+        for device in devices:
+            _MEMORY_BYTES.labels(device.name, "total").set(device.memory_total_bytes)
+            _MEMORY_BYTES.labels(device.name, "free").set(device.memory_free_bytes)
+        return devices
 
 
 def _cpu() -> Device:

@@ -152,7 +152,9 @@ class ModelHost:
             await asyncio.sleep(min(1.0, self._limits.rescan_s))
             for loaded in self.loaded():
                 gate = loaded.gate
-                metrics.show_loaded(loaded.name, gate.slots_used, gate.waiting, loaded.worker.gauges)
+                metrics.show_loaded(
+                    loaded.name, gate.slots_used, gate.waiting, loaded.memory_bytes, loaded.worker.gauges
+                )
             if self._clock() >= scan_due_s:
                 await asyncio.to_thread(self._registry.scan)
                 if self._take_catalogue():

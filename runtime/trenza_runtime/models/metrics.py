@@ -18,14 +18,21 @@ LOAD_SECONDS = Histogram(
 _LOADED = Gauge("trenza_model_loaded", "Whether a model is in memory.", ["model"])
 _SLOTS_USED = Gauge("trenza_model_slots_used", "Slots of a model in use.", ["model"])
 _WAITING = Gauge("trenza_model_waiting_requests", "Requests that wait for a slot of a model.", ["model"])
+_MEMORY_BYTES = Gauge(
+    "trenza_model_memory_bytes", "Memory that a model held once it was loaded, by device.", ["model", "device"]
+)
 _FIGURE = Gauge("trenza_model_engine", "Figures that a model's engine gives about itself.", ["model", "figure"])
 
 
-def show_loaded(model: str, slots_used: int, waiting: int, figures: Mapping[str, float]) -> None:
-    """Publishes the figures of a model in memory."""
+def show_loaded(
+    model: str, slots_used: int, waiting: int, memory_bytes: Mapping[str, int], figures: Mapping[str, float]
+) -> None:
+    """Publishes the figures of a model in memory; `memory_bytes` goes by device, `figures` are its engine's own."""
     _LOADED.labels(model).set(1)
     _SLOTS_USED.labels(model).set(slots_used)
     _WAITING.labels(model).set(waiting)
+    for device, held_bytes in memory_bytes.items():
+        _MEMORY_BYTES.labels(model, device).set(held_bytes)
     for figure, value in figures.items():
         _FIGURE.labels(model, figure).set(value)
 
@@ -35,4 +42,5 @@ def show_absent(model: str) -> None:
     _LOADED.labels(model).set(0)
     _SLOTS_USED.labels(model).set(0)
     _WAITING.labels(model).set(0)
+    _MEMORY_BYTES.remove_by_labels({"model": model})
     _FIGURE.remove_by_labels({"model": model})

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import REGISTRY
 from trenza_runtime.devices import Device, Devices, cgroup_memory
 
 
@@ -102,6 +103,9 @@ def fake_nvml(broken: bool = False) -> SimpleNamespace:
 def test_gpus_that_answer_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
     assert Devices().read()[1:] == [Device("cuda:0", 1000, 400, 0.25), Device("cuda:1", 1001, 400, -1.0)]
+    shown = {"device": "cuda:1", "figure": "total"}
+    assert REGISTRY.get_sample_value("trenza_device_memory_bytes", shown) == 1001
+    assert REGISTRY.get_sample_value("trenza_device_memory_bytes", {**shown, "figure": "free"}) == 400
 
 
 @pytest.mark.parametrize("library", [None, fake_nvml(broken=True)])

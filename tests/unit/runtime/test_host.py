@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+from prometheus_client import REGISTRY
 from trenza.common.v1 import common_pb2, common_pb2_grpc
 from trenza.scheduler.v1 import scheduler_pb2
 from trenza_runtime.devices import Device
@@ -265,6 +266,17 @@ async def test_obeys_orders_to_load_and_to_unload_once_idle(tmp_path: Path) -> N
         assert not state_of(host, "m").pinned
         await host.obey(directive(load_model=scheduler_pb2.LoadModel(model="m")))
         await eventually(lambda: state_of(host, "m").model.load_state == LOADED)
+
+
+async def test_shows_what_a_model_holds_as_long_as_it_is_loaded(tmp_path: Path) -> None:
+    write_model(tmp_path, "shown")
+    labels = {"model": "shown", "device": "cpu"}
+    async with hosting(tmp_path) as host:
+        await host.obey(directive(load_model=scheduler_pb2.LoadModel(model="shown")))
+        await eventually(lambda: REGISTRY.get_sample_value("trenza_model_memory_bytes", labels) == 1000)
+        await host.obey(directive(unload_model=scheduler_pb2.UnloadModel(model="shown")))
+        await eventually(lambda: REGISTRY.get_sample_value("trenza_model_memory_bytes", labels) is None)
+        assert REGISTRY.get_sample_value("trenza_model_loaded", {"model": "shown"}) == 0
 
 
 async def test_follows_the_models_root(tmp_path: Path) -> None:
