@@ -20,6 +20,7 @@ from mesh import Mesh, eventually, free_port
 from mesh_certificates import ALL_ROLES, Authority, Leaf, SecretMount
 from trenza.chat.v1 import chat_pb2, chat_pb2_grpc
 from trenza.common.v1 import common_pb2
+from trenza.keda.v1 import externalscaler_pb2, externalscaler_pb2_grpc
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 from trenza_runtime.errors import Reason, from_rpc_error
 
@@ -246,6 +247,26 @@ def test_a_replica_beats_for_its_own_modality(
             next(call)
         fault = from_rpc_error(refused.value)  # type: ignore[arg-type]  # it has the same methods
         assert (fault.code, fault.reason) == (grpc.StatusCode.PERMISSION_DENIED, Reason.PEER_NOT_ALLOWED)
+
+
+def test_keda_may_ask_for_demand_and_for_nothing_else(own_mesh: Mesh) -> None:
+    authority = Authority()
+    mount = SecretMount(own_mesh.folder / "scheduler", authority.roles("scheduler"), authority.pem)
+    own_mesh.start_scheduler(**mount.environment)
+    asked = externalscaler_pb2.ScaledObjectRef(
+        name="pool", namespace="test", scaler_metadata={"modality": "chat", "model": "m", "targetSlots": "4"}
+    )
+    for role, allowed in (("keda", True), ("gateway", False), ("operator", False)):
+        with secured(own_mesh.scheduler_address, "scheduler", authority.roles(role), authority.pem) as channel:
+            scaler = externalscaler_pb2_grpc.ExternalScalerStub(channel)
+            denied = False
+            try:
+                scaler.GetMetricSpec(asked, timeout=20)
+            except grpc.RpcError as error:
+                denied = error.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert denied is not allowed
+            if role == "keda":
+                assert snapshot_or_code(channel, "scheduler") is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize("role", ["scheduler", "chat", "gateway"])
