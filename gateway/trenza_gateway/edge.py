@@ -79,7 +79,7 @@ class Edge:
             return
         headers = Headers(scope=scope)
         request_id, ticket_id = request_ids(headers.get("x-request-id"))
-        exchange = _Exchange(scope, receive, send, request_id)
+        exchange = _Exchange(scope, receive, send, request_id, self._counter)
         with bind_request_id(request_id):
             try:
                 if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_PREFIX):
@@ -116,11 +116,12 @@ class Edge:
 class _Exchange:
     """One request and its response as they pass by."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, counter: RequestCounter) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self._request_id = request_id
+        self._counter = counter
         self._began_at = time.perf_counter()
         self._status = 0
         self._complete = False
@@ -135,7 +136,10 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self._request_id
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self._request_id
+            if self._counter.leaving:
+                headers["connection"] = "close"
         elif not message.get("more_body", False):
             self._complete = True
         await self._send(message)

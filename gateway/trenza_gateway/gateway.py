@@ -145,8 +145,8 @@ class Gateway:
         return {"http_port": self.http_port, "grpc_port": self.grpc_port, **self._more_ports}
 
     async def drain(self) -> None:
-        """Takes nothing new, lets what runs finish within the bound, and stops."""
-        self._counter.draining = True
+        """Gives notice while it serves on, then takes nothing new, lets what runs finish within the bound, and stops."""
+        self._counter.leaving = True
         await asyncio.sleep(self._settings.notice_s)
         await asyncio.gather(self._http.drain(self._settings.drain_s), self._rpc.drain(self._settings.drain_s))
         for task in self._tasks:

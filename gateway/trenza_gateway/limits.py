@@ -147,24 +147,19 @@ def declared_length(request: Request) -> int:
 
 
 class RequestCounter:
-    """Counts the requests being served and refuses more than `most`; knows whether the gateway is shutting down."""
+    """Counts the requests being served and refuses more than `most`.
+
+    `leaving` once the gateway shuts down: what still arrives is served, since load balancers need a while to notice, and each
+    answer asks its client to come back on another connection.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.running = 0
-        self.draining = False
+        self.leaving = False
 
     def enter(self) -> None:
         """Counts a request in. Raises ApiError (503) when it cannot be taken; otherwise `leave` must follow."""
-        if self.draining:
-            raise ApiError(
-                503,
-                "The gateway is shutting down.",
-                kind=SERVER,
-                code="shutting_down",
-                retry_after_s=1,
-                headers={"connection": "close"},
-            )
         if self.running >= self._most:
             raise ApiError(
                 503, "The gateway has as many requests as it takes.", kind=SERVER, code="overloaded", retry_after_s=1

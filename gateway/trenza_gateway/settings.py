@@ -144,7 +144,9 @@ class Settings(BaseSettings):
     attempt_limit: int = Field(default=3, ge=1, le=10, description="Replicas that are tried before a request fails.")
     drain_s: float = Field(default=20, ge=0, description="How long running requests may take to finish after SIGTERM.")
     notice_s: float = Field(
-        default=0, ge=0, description="How long /readyz says no before the port closes, so that load balancers see it."
+        default=0,
+        ge=0,
+        description="How long /readyz says no before the port closes, so that load balancers see it; requests are served on.",
     )
 
     def complaint(self) -> str | None:

@@ -44,7 +44,7 @@ def missing_parts(parts: Parts) -> list[str]:
     The scheduler being away is not among it: requests are routed by the last picture of the fleet meanwhile. Nor is a fleet
     that is scaled to zero: requests for expected models wait until a replica has come up.
     """
-    if parts.counter.draining:
+    if parts.counter.leaving:
         return ["the gateway is shutting down"]
     if parts.fleet.picture is None:
         return ["no picture of the fleet yet: the scheduler has not been reached since the start"]

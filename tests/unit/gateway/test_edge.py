@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fleet_fakes import eventually
 from gateway_fakes import MODEL, FakeFleet, chat_body, end, fake_fleet, text
@@ -293,14 +294,18 @@ class TestConnections:
                 await release.wait()
                 yield end()
 
-            fleet.replicas[0].script = patient
+            usual, fleet.replicas[0].script = fleet.replicas[0].script, patient
             running = asyncio.ensure_future(fleet.chat(stream=True))
             await eventually(lambda: fleet.replicas[0].running == 1)
+            fleet.replicas[0].script = usual
             draining = asyncio.ensure_future(fleet.gateway.drain())
             await asyncio.sleep(0.05)
             assert (await fleet.client.get("/readyz")).json()["missing"] == ["the gateway is shutting down"]
-            assert (await fleet.chat()).status_code == 503
+            late = await fleet.chat()  # load balancers have not noticed yet
+            assert (late.status_code, late.headers["connection"]) == (200, "close")
             await asyncio.sleep(0.5)
+            with pytest.raises(httpx.ConnectError):
+                await fleet.chat()
             release.set()
             assert (await running).text.endswith("data: [DONE]\n\n")
             await draining
