@@ -9,6 +9,7 @@ import pytest
 from cluster.lab.cluster import Cluster, Object, condition_of
 from cluster.lab.nodes import add_nodes, fake_node, remove_nodes
 from cluster.lab.release import VARIANTS, Release, installed
+from cluster.lab.running import rolled_out
 
 GPU = "nvidia.com/gpu"
 SHARED = "nvidia.com/gpu.shared"
@@ -58,7 +59,7 @@ def test_a_pool_that_has_every_gpu_is_replaced_pod_by_pod(gpu_nodes: Cluster) ->
         first = {pod["metadata"]["uid"] for pod in _await_bound(release, "chat", 4)}
         release.upgrade(ONLY_CHAT, ONE_GPU_EACH, {"pools": {"chat": {"podAnnotations": {"example.com/try": "two"}}}})
         path = release.path("deployments")
-        gpu_nodes.wait(path, lambda known: _rolled_out(known[release.key("trenza-pool-chat")]))
+        gpu_nodes.wait(path, lambda known: rolled_out(known[release.key("trenza-pool-chat")]))
         second = {pod["metadata"]["uid"] for pod in _await_bound(release, "chat", 4)}
         assert not first & second
         _assert_nothing_is_shared(gpu_nodes)
@@ -139,13 +140,6 @@ def _gpus(pod: Object) -> dict[str, int]:
 
 def _unschedulable(known: dict[str, Object]) -> Object | None:
     return next((pod for pod in known.values() if condition_of(pod, "PodScheduled") == "False"), None)
-
-
-def _rolled_out(deployment: Object) -> bool:
-    status, wanted = deployment["status"], deployment["spec"]["replicas"]
-    seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
-    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "availableReplicas")]
-    return seen and counts == [wanted] * 3
 
 
 def _make_volume(cluster: Cluster, namespace: str) -> None:
