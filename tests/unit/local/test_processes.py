@@ -154,9 +154,11 @@ def test_a_process_that_never_runs_is_tried_a_few_times_and_then_said_why(toys: 
 def test_a_process_that_ran_once_gets_every_other_chance(toys: Toys) -> None:
     process = toys.start()
     toys.await_all()
+    until((toys.folder / "chat-0.ready").exists)
+    time.sleep(0.5)  # the launcher has to have seen it too
     toys.behave("chat-0", "misconfigured")
     os.kill(toys.pid("chat-0"), signal.SIGKILL)
-    time.sleep(1.5)
+    until((toys.folder / "chat-0.complained").exists)
     assert process.poll() is None
     (toys.folder / "chat-0.behaviour").unlink()
     until(lambda: toys.story().count("start chat-0") == 2)

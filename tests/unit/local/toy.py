@@ -23,6 +23,7 @@ def main() -> None:
     behaviour = folder / f"{name}.behaviour"
     mode = behaviour.read_text() if behaviour.exists() else ""
     if mode == "misconfigured":
+        (folder / f"{name}.complained").touch()
         print("error: the toy is set up wrongly", file=sys.stderr)
         sys.exit(2)
     if mode == "broken":
@@ -42,6 +43,7 @@ def main() -> None:
     draft = ready.with_suffix(".part")
     draft.write_text(json.dumps({"http_port": 1, "grpc_port": 2}))
     draft.rename(ready)
+    (folder / f"{name}.ready").touch()
     if mode == "mortal":
         behaviour.unlink()
         sys.exit(3)
