@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -56,6 +57,8 @@ class Prefix:
         Where the interpreter itself lies in somebody's home, a right to read everything is left. Without the right to become
         another user, which only root has, it is empty.
         """
+        if not shutil.which("setpriv"):
+            return []
         drop = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--no-new-privs"]
         read_only = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
         for command in ([*drop, "--inh-caps=-all"], [*drop, *read_only]):
