@@ -18,11 +18,9 @@ DASHBOARDS = CHART / "files" / "dashboards"
 ADAPTER = CHART / "files" / "prometheus-adapter" / "rules.yaml"
 POOL_BOUNDS = frozenset({"trenza:pool_replicas:min", "trenza:pool_replicas:max"})
 ANSWER_S = 60.0
-_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_NO_METRICS = re.compile(
-    r'"[^"]*"|\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)|\{[^}]*\}|\[[^\]]*\]|\b[a-z_0-9]+\s*(?=\()'
-)
-_WORDS = frozenset({"and", "or", "unless", "bool", "by", "on", "group_left", "group_right", "inf", "nan", "offset"})
+_LABEL_LISTS = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
+_NAMES = re.compile(r"(?<![\w.])[a-zA-Z_:][\w:]*+(?!\s*\()")
+_WORDS = frozenset({"and", "or", "unless", "bool", "inf", "nan", "offset"})
 _GRAFANA = {"$__rate_interval": "5m", "$__range": "1h", "$__interval": "1m"}
 
 
@@ -119,7 +117,5 @@ def filled(expr: str, **values: str) -> str:
 
 def metrics_of(expr: str) -> set[str]:
     """The metrics that an expression names."""
-    bare = re.sub(r"\{[^}]*\}", "", expr)
-    while (less := _NO_METRICS.sub(" ", bare)) != bare:
-        bare = less
-    return {name for name in _NAME.findall(bare) if name not in _WORDS}
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", re.sub(r'"[^"]*"', "", expr))
+    return {name for name in _NAMES.findall(_LABEL_LISTS.sub("", bare)) if name not in _WORDS}
