@@ -165,6 +165,12 @@ def test_the_bake_file_builds_them_all() -> None:
         assert name in arguments, f"the Dockerfile knows no {name}"
 
 
+def test_hadolint_has_nothing_to_say() -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    said = subprocess.run([hadolint, "Dockerfile"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (0, "")
+
+
 def test_no_registry_is_named() -> None:
     for name in ("Dockerfile", "docker-bake.hcl", "images/install.py"):
         assert not re.findall(r"\b[\w-]+\.(?:io|com|org|dev)/", (REPOSITORY / name).read_text())
