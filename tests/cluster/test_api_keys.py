@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
+import pytest
 from cluster.lab.cluster import Cluster
 from cluster.lab.release import VARIANTS, Release
 from trenza_gateway.auth.keys import find_owner, parse_keys
@@ -25,3 +26,23 @@ def test_keys_that_were_added_stay(cluster: Cluster) -> None:
         assert cluster.get(path)["data"]["key"] == made["key"]
         release.uninstall()
         assert cluster.find(path) is None
+
+
+def test_the_chart_s_own_secret_is_not_given_to_it(cluster: Cluster) -> None:
+    """helm would delete what the chart no longer makes, and with it every key."""
+    given = {"gateway": {"apiKeys": {"existingSecret": "trenza-api-keys"}}}
+    with cluster.namespace("given") as namespace:
+        release = Release(cluster, namespace).install(VARIANTS["default"])
+        path = release.path("secrets", "trenza-api-keys", group="v1")
+        made = cluster.get(path)["data"]
+        with pytest.raises(AssertionError, match="make one of another name"):
+            release.upgrade(given)
+        assert cluster.get(path)["data"] == made
+        release.uninstall()
+
+        cluster.create(
+            release.path("secrets", group="v1"), {"metadata": {"name": "trenza-api-keys"}, "data": {"keys": ""}}
+        )
+        release.install(given)
+        release.uninstall()
+        assert cluster.find(path) is not None
