@@ -28,6 +28,8 @@ def show_loaded(
     model: str, slots_used: int, waiting: int, memory_bytes: Mapping[str, int], figures: Mapping[str, float]
 ) -> None:
     """Publishes the figures of a model in memory; `memory_bytes` goes by device, `figures` are its engine's own."""
+    for counter in (CRASHES, EVICTIONS):  # a rate sees the first of a kind only where the series was there before
+        counter.labels(model)
     _LOADED.labels(model).set(1)
     _SLOTS_USED.labels(model).set(slots_used)
     _WAITING.labels(model).set(waiting)

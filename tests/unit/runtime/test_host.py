@@ -274,6 +274,7 @@ async def test_shows_what_a_model_holds_as_long_as_it_is_loaded(tmp_path: Path) 
     async with hosting(tmp_path) as host:
         await host.obey(directive(load_model=scheduler_pb2.LoadModel(model="shown")))
         await eventually(lambda: REGISTRY.get_sample_value("trenza_model_memory_bytes", labels) == 1000)
+        assert REGISTRY.get_sample_value("trenza_model_crashes_total", {"model": "shown"}) == 0
         await host.obey(directive(unload_model=scheduler_pb2.UnloadModel(model="shown")))
         await eventually(lambda: REGISTRY.get_sample_value("trenza_model_memory_bytes", labels) is None)
         assert REGISTRY.get_sample_value("trenza_model_loaded", {"model": "shown"}) == 0
