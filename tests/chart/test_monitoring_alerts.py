@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from chart.conftest import built
 from chart.promtool import Promtool, groups, rules
+from chart.rendering import REPOSITORY
 
 SCENARIOS: dict[str, list[dict[str, Any]]] = {
     name: scenarios
@@ -76,3 +78,16 @@ def test_alert_says_what_whoever_is_woken_has_to_know(alert: str) -> None:
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{alert.lower()}"
     assert all(text.strip().endswith((".", "}}")) or "#" in text for text in rule["annotations"].values())
+
+
+def sections(title: str) -> list[str]:
+    """Headings of the third level below one of the second, in the operators' page."""
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    (chapter,) = re.findall(rf"(?ms)^## {title}$(.*?)(?=^## |\Z)", page)
+    return re.findall(r"(?m)^### (\w+)$", chapter)
+
+
+def test_every_alert_has_its_section_in_the_runbook_and_no_section_is_left_over() -> None:
+    found = sections("Runbook")
+    assert len(found) == len(set(found))
+    assert set(found) == set(ALERTS)
