@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 from chart.rendering import REPOSITORY, VARIANTS, Chart, Objects
 
@@ -55,3 +58,12 @@ def variant(request: pytest.FixtureRequest) -> str:
 def objects(chart: Chart, variant: str) -> Objects:
     """What it makes."""
     return chart.variant(variant)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schemas_read_once() -> Iterator[None]:
+    """Kubernetes' schemas are megabytes, and the validator would read them again for every object."""
+    with pytest.MonkeyPatch.context() as patched:
+        read = kubernetes_validate.utils.schema_contents
+        patched.setattr(kubernetes_validate.utils, "schema_contents", functools.cache(read))
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ CHART = REPOSITORY / "helm" / "trenza"
 VARIANTS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 RELEASE, NAMESPACE = "trenza", "ai"
 RENDER_S = 120.0
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Object = dict[str, Any]
 
 
@@ -74,7 +74,7 @@ class Chart:
 
     def __init__(self, helm: Path) -> None:
         self._helm = helm
-        self._rendered: dict[str, list[Object]] = {}
+        self._rendered: dict[str, str] = {}
 
     def run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
         """What helm prints. Raises Refused."""
@@ -95,8 +95,9 @@ class Chart:
         key = json.dumps([values or {}, release], sort_keys=True)
         if key not in self._rendered:
             text = self.run("template", release, str(CHART), "--namespace", NAMESPACE, values=values or {})
-            self._rendered[key] = [item for item in yaml.safe_load_all(text) if item]
-        return Objects(copy.deepcopy(self._rendered[key]))
+            items = yaml.load_all(text, LOADER)
+            self._rendered[key] = json.dumps([item for item in items if item])
+        return Objects(json.loads(self._rendered[key]))
 
     def variant(self, name: str) -> Objects:
         """The objects of one of the chart's own examples."""
