@@ -31,7 +31,7 @@ from mesh import STARTER_MODELS
 PODS = "/api/v1/pods"
 IMAGE_MODELS = "/opt/trenza/models/starter"
 PROBE_EVERY_S = 0.25
-PROBE_LIMIT_S = 3.0
+REMOUNT_EVERY_S = 1.0
 LEASE_EVERY_S = 10.0
 WATCH_S = 3.0
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -151,20 +151,35 @@ class LocalPod:
 
     def _live(self) -> None:
         self._child = self._start_container()
-        self._tell()
+        self._tell("Running")
+        looked_at = time.monotonic()
         while not self._deleted.is_set():
             if self._child.popen.poll() is not None:
+                if self._pod["spec"]["restartPolicy"] == "Never":
+                    self._complete(self._child)
+                    return
                 self.restarts += 1
                 self._started = self._ready = False
                 self._child = self._start_container()
             before = (self._started, self._ready, self.restarts)
-            self._started = self._started or self._healthy("startup")
-            self._ready = self._started and self._healthy("readiness")
+            self._started = self._started or self._probed("startupProbe")
+            self._ready = self._started and self._probed("readinessProbe")
             self.served = self.served or self._ready
             if before != (self._started, self._ready, self.restarts):
-                self._tell()
+                self._tell("Running")
+            if time.monotonic() - looked_at > REMOUNT_EVERY_S:
+                self._mount()
+                looked_at = time.monotonic()
             self._deleted.wait(PROBE_EVERY_S)
         self._end(self._child)
+
+    def _complete(self, child: Child) -> None:
+        """A pod that runs once has its result, and stays until it is deleted."""
+        self.exit_code = child.popen.returncode
+        self._ready = False
+        self._tell("Failed" if self.exit_code else "Succeeded")
+        self._deleted.wait()
+        self._end(child)
 
     def _end(self, child: Child) -> None:
         """preStop, SIGTERM, the grace period, and word to the API server that the pod may go."""
@@ -178,18 +193,24 @@ class LocalPod:
             preconditions = {"uid": self._pod["metadata"]["uid"]}
             self._kubelet.cluster.delete(path, gracePeriodSeconds=0, preconditions=preconditions)
 
-    def _healthy(self, service: str) -> bool:
-        with grpc.insecure_channel(f"{self.local_address}:9101") as channel:
+    def _probed(self, name: str) -> bool:
+        """What a gRPC probe of the container says; without one all is well."""
+        probe = self._container.get(name)
+        if probe is None:
+            return True
+        with grpc.insecure_channel(f"{self.local_address}:{probe['grpc']['port']}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
+            asked = health_pb2.HealthCheckRequest(service=probe["grpc"]["service"])
             try:
-                answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=PROBE_LIMIT_S)
+                answer = stub.Check(asked, timeout=probe["timeoutSeconds"])
             except grpc.RpcError:
                 return False
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def _tell(self) -> None:
+    def _tell(self, phase: str) -> None:
         """The pod's status as the API server is to know it."""
         now = _now()
+        ended = {"terminated": {"exitCode": self.exit_code or 0, "startedAt": now, "finishedAt": now}}
         conditions = {
             "PodReadyToStartContainers": True,
             "Initialized": True,
@@ -203,10 +224,10 @@ class LocalPod:
             "ready": self._ready,
             "started": self._started,
             "restartCount": self.restarts,
-            "state": {"running": {"startedAt": now}},
+            "state": {"running": {"startedAt": now}} if phase == "Running" else ended,
         }
         told = {
-            "phase": "Running",
+            "phase": phase,
             "startTime": now,
             "hostIP": "10.77.255.1",
             "podIP": self._address,
@@ -237,9 +258,11 @@ class LocalPod:
         component = self._pod["metadata"]["labels"]["app.kubernetes.io/component"]
         mounts = self._mount()
         environment = {name: self._place(value, mounts) for name, value in self._environment().items()}
-        command = [sys.executable, "-m", f"trenza_{component}"]  # the images' entry point
+        # The images' entry point, unless the pod brings a command of its own.
+        command = self._container.get("command") or ["python", "-m", f"trenza_{component}"]
+        command = [sys.executable if word == "python" else self._place(word, mounts) for word in command]
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRENZA_")}
-        own = {"TMPDIR": str(mounts["/tmp"]), "OMP_NUM_THREADS": "1"}
+        own = {"OMP_NUM_THREADS": "1", **({"TMPDIR": str(mounts["/tmp"])} if "/tmp" in mounts else {})}
         return Child(
             self.name, command, self.folder, {**inherited, **_image_environment(component), **environment, **own}
         )
@@ -251,8 +274,7 @@ class LocalPod:
         for mount in self._container["volumeMounts"]:
             folder = self.folder / mount["name"]
             folder.mkdir(exist_ok=True)
-            for name, content in self._content(volumes[mount["name"]]).items():
-                (folder / name).write_bytes(content)
+            _publish(folder, self._content(volumes[mount["name"]]))
             mounts[mount["mountPath"]] = folder
         return mounts
 
@@ -303,6 +325,22 @@ class LocalPod:
         return self._kubelet.network.resolve(value, self.namespace)
 
 
+def _publish(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Puts files into a mounted folder as a kubelet does: all of them change at once, by the swap of one link."""
+    present = {path.name: path.read_bytes() for path in (folder / "..data").glob("*")}
+    if present == content:
+        return
+    fresh = folder / f"..{time.time_ns()}"
+    fresh.mkdir()
+    for name, data in content.items():
+        (fresh / name).write_bytes(data)
+    (folder / "..new").symlink_to(fresh.name)
+    (folder / "..new").replace(folder / "..data")
+    for name in content:
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(Path("..data", name))
+
+
 def local(address: str) -> str:
     """The loopback address that stands for a pod's address."""
     return address.replace("10.", "127.", 1)
@@ -310,7 +348,7 @@ def local(address: str) -> str:
 
 def _image_environment(component: str) -> Mapping[str, str]:
     """What images set; of several processes on few cores each gets one thread."""
-    if component in ("gateway", "scheduler"):
+    if component not in ("chat", "audio", "vision", "images"):
         return {}
     prefix = f"TRENZA_{component.upper()}"
     return {f"{prefix}_MODELS_ROOT": str(STARTER_MODELS), f"{prefix}_THREADS": "1"}

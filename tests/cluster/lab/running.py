@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,15 @@ class RunningMesh:
 
 
 @contextmanager
-def running_mesh(cluster: Cluster, purpose: str, *values: Object | Path) -> Iterator[RunningMesh]:
-    """The chart installed with `MESH` and more values, its processes started, everything gone afterwards."""
+def running_mesh(
+    cluster: Cluster, purpose: str, *values: Object | Path, prepare: Callable[[str], None] = lambda _namespace: None
+) -> Iterator[RunningMesh]:
+    """The chart installed with `MESH` and more values, its processes started, everything gone afterwards.
+
+    `prepare` makes in the namespace what must be there before.
+    """
     with cluster.namespace(purpose) as namespace:
+        prepare(namespace)
         network = ServiceNetwork(cluster, namespace, third=next(_NETWORKS)).start()
         folder = cluster.folder / namespace
         names = [f"{purpose}-{number}" for number in range(2)]
