@@ -39,11 +39,14 @@ def as_promtool_wants(alert: str, scenario: dict[str, Any]) -> dict[str, Any]:
     """One scenario as a test of promtool's."""
     severity = ALERTS[alert]["labels"]["severity"]
     expected = [{"exp_labels": {**labels, "severity": severity}} for labels in scenario.get("fires", [])]
+    times = {scenario["at"]: expected} | ({scenario["not_before"]: []} if "not_before" in scenario else {})
     return {
         "name": scenario["it"],
         "interval": "1m",
         "input_series": [{"series": series, "values": values} for series, values in scenario["series"].items()],
-        "alert_rule_test": [{"eval_time": scenario["at"], "alertname": alert, "exp_alerts": expected}],
+        "alert_rule_test": [
+            {"eval_time": time, "alertname": alert, "exp_alerts": alerts} for time, alerts in times.items()
+        ],
     }
 
 
@@ -56,6 +59,7 @@ def test_every_alert_has_scenarios_of_both_kinds() -> None:
     for alert, scenarios in SCENARIOS.items():
         assert any("fires" in scenario for scenario in scenarios), f"{alert} never fires"
         assert any("fires" not in scenario for scenario in scenarios), f"{alert} is never silent"
+        assert any("not_before" in scenario for scenario in scenarios), f"{alert} has no patience"
 
 
 @pytest.mark.parametrize("alert", sorted(ALERTS))
