@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ import httpx
 import pytest
 from cluster.lab.cluster import Cluster, Object, condition_of
 from cluster.lab.monitoring import VALUES, Monitoring, monitored
-from cluster.lab.running import MODEL, Load, RunningMesh, running_mesh
+from cluster.lab.running import ANSWER_LIMIT_S, MODEL, Load, RunningMesh, running_mesh
+from cluster.lab.services import end_tasks
 from mesh import eventually
 
 OTHER_MODEL = "other-model"
@@ -112,18 +114,21 @@ def _replicas_seen(monitoring: Monitoring, deployment: str) -> Iterator[set[int]
 @contextmanager
 def waiting(mesh: RunningMesh, model: str, number: int) -> Iterator[None]:
     """So many requests that wait for a model, and are given up at the end."""
-    with mesh.client() as client:
-        threads = [threading.Thread(target=_ask_in_vain, args=(client, model), daemon=True) for _ in range(number)]
-        for thread in threads:
-            thread.start()
-        yield
-    for thread in threads:
-        thread.join(60)
-
-
-def _ask_in_vain(client: httpx.Client, model: str) -> None:
-    body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "stream": True}
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    for _ in range(number):
+        asyncio.run_coroutine_threadsafe(_ask_in_vain(mesh, model), loop)
     try:
-        client.post("/v1/chat/completions", json=body)
-    except (httpx.TransportError, RuntimeError):
-        return  # the client was closed
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(end_tasks(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+
+
+async def _ask_in_vain(mesh: RunningMesh, model: str) -> None:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
+    headers = {"Authorization": f"Bearer {mesh.key}"}
+    async with httpx.AsyncClient(base_url=mesh.url, headers=headers, timeout=ANSWER_LIMIT_S) as client:
+        await client.post("/v1/chat/completions", json=body)

@@ -6,10 +6,8 @@ from cluster.lab.cluster import Cluster, Object
 from cluster.lab.release import installed
 
 EVERY_PART: Object = {
-    "autoscaling": {"mode": "keda"},
-    "mtls": {"enabled": True},
     "pools": {"images": {"models": {"brush": {"source": "hub://house/brush"}}, "storage": {"type": "pvc"}}},
-    "monitoring": {"serviceMonitors": {"enabled": True}},
+    "gateway": {"autoscaling": {"enabled": True}, "ingress": {"enabled": True}},
 }
 FORBIDDEN = ("get secrets", "list pods", "create pods", "get configmaps", "patch deployments", "create tokenreviews")
 

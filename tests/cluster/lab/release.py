@@ -41,6 +41,7 @@ class Release:
 
     def warnings(self, *values: Path | Object) -> list[str]:
         """What the API server warns of when the chart's objects are applied, without applying them."""
+        self._skip_where_unknown(*values)
         text = self._command("template", NAME, str(CHART), *self._values(values))
         done = self.cluster.kubectl(
             "apply", "--server-side", "--dry-run=server", "-n", self.namespace, "-f", "-", given=text

@@ -41,7 +41,7 @@ class ServiceNetwork:
 
     def stop(self) -> None:
         self._stopping.set()
-        asyncio.run_coroutine_threadsafe(_end_connections(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(end_tasks(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         for thread in self._threads:
             thread.join(60)
@@ -86,8 +86,8 @@ class ServiceNetwork:
         await asyncio.start_server(connected, address, port, backlog=512)
 
 
-async def _end_connections() -> None:
-    """Ends what the loop still carries."""
+async def end_tasks() -> None:
+    """Ends everything that runs in this loop."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
