@@ -50,6 +50,8 @@
   image: {{ include "trenza.image" (dict "root" .root "component" "fetch") }}
   imagePullPolicy: {{ .root.Values.image.pullPolicy }}
   args: [--config, /etc/trenza/fetch.toml, --into, /models]
+  # `kubectl describe` tells what could not be fetched.
+  terminationMessagePolicy: FallbackToLogsOnError
   securityContext:
     {{- include "trenza.securityContext" . | nindent 4 }}
   env:
