@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import ssl
 
 import grpc
 import pytest
 from cluster.lab.cluster import Cluster, Object
 from cluster.lab.running import Load, running_mesh
 from mesh import eventually
-from mesh_certificates import ALL_ROLES, Authority
+from mesh_certificates import ALL_ROLES, Authority, Leaf
 from trenza.scheduler.v1 import scheduler_pb2, scheduler_pb2_grpc
 
 SECRET = "mesh-certificate"
@@ -26,15 +27,17 @@ def test_a_renewed_certificate_is_taken_up_without_a_lost_request(lab: Cluster) 
         pods = [pod for component in ("gateway", "scheduler", "chat") for pod in mesh.pods(component)]
         assert all("mTLS is ON" in pod.log for pod in pods)
         load.await_answers(5)
-        lab.apply(_secret(authority, mesh.release.namespace))
-        gone, stays = mesh.pods("chat")
-        lab.delete(mesh.release.path("pods", gone.name, group="v1"))  # its successor is met with new handshakes
-        eventually(
-            lambda: all("the certificate was renewed" in pod.log for pod in pods if pod is not gone), 60, every_s=0.5
-        )
-        mesh.await_pods("chat", 2)
+        renewed = authority.roles(*ALL_ROLES)
+        lab.apply(_secret(authority, mesh.release.namespace, renewed))
+        servers = [
+            (pod.local_address, port) for port, name in ((9091, "scheduler"), (9092, "chat")) for pod in mesh.pods(name)
+        ]
+        wanted = renewed.certificate.decode().strip()
+        eventually(lambda: all(ssl.get_server_certificate(each).strip() == wanted for each in servers), 60, every_s=0.5)
+        (gateway,) = mesh.pods("gateway")
+        eventually(lambda: "the certificate was renewed" in gateway.log, 60, every_s=0.5)
         load.await_answers(10)
-        assert (stays.restarts, stays.exit_code) == (0, None)
+        assert [(pod.restarts, pod.exit_code) for pod in pods] == [(0, None)] * len(pods)
     assert load.failures == {}
 
 
@@ -51,8 +54,8 @@ def test_a_peer_without_a_certificate_is_refused(lab: Cluster) -> None:
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def _secret(authority: Authority, namespace: str) -> Object:
-    leaf = authority.roles(*ALL_ROLES)
+def _secret(authority: Authority, namespace: str, leaf: Leaf | None = None) -> Object:
+    leaf = leaf or authority.roles(*ALL_ROLES)
     files = {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": authority.pem}
     return {
         "apiVersion": "v1",

@@ -22,11 +22,12 @@ def mesh(lab: Cluster) -> Iterator[RunningMesh]:
 @pytest.fixture
 def load(mesh: RunningMesh) -> Iterator[Load]:
     """Requests from before the first change to after the last, each of which must be answered."""
+    mesh.await_settled()
     with Load(mesh) as asking:
         asking.await_answers(10)
         yield asking
         asking.await_answers(10)
-    assert asking.failures == {}, f"logs are in {mesh.kubelet.folder}"
+    assert asking.failures == {}, f"logs are in {mesh.kubelet.folder}; {mesh.network.troubles}"
 
 
 def test_a_pool_is_rolled(mesh: RunningMesh, load: Load) -> None:

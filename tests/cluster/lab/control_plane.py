@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cluster.lab.addresses import Loopback
 from cluster.lab.certificates import Authority, key_pair
 from cluster.lab.children import Child
 from cluster.lab.programs import program
@@ -30,6 +31,7 @@ class ControlPlane:
         self.authority = Authority(self.pki, "kubernetes-ca")
         self.front_proxy_authority = Authority(self.pki, "front-proxy-ca")
         self.token_keys = key_pair(self.pki, "service-accounts")
+        self.loopback = Loopback()
         self.port = free_port()
         self.children: list[Child] = []
         self.kubeconfig = self.kubeconfig_of("admin", "system:masters")
@@ -47,6 +49,7 @@ class ControlPlane:
         """Ends every program, the last first."""
         for child in reversed(self.children):
             child.stop()
+        self.loopback.close()
 
     def kubeconfig_of(self, user: str, *groups: str) -> Path:
         """A kubeconfig with a client certificate of that user."""

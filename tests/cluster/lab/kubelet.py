@@ -2,8 +2,8 @@
 
 It does what a kubelet does as far as the mesh can tell: environment from fields, Secrets and ConfigMaps, mounted Secrets, gRPC
 probes (oftener than asked), SIGTERM at deletion, SIGKILL at the end of the grace period, and the pod is gone when its process is.
-It has no containers: every pod has a loopback address of its own instead of a network namespace, 127.77.x.y for the pod address
-10.77.x.y.
+It has no containers: every pod has a loopback address of its own instead of a network namespace, 127.n.x.y for the pod address
+10.n.x.y.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+from cluster.lab.addresses import local
 from cluster.lab.children import Child
 from cluster.lab.cluster import Cluster, Object
 from cluster.lab.nodes import NODES, ROOM
@@ -88,7 +89,7 @@ class LocalKubelet:
         uid = pod["metadata"]["uid"]
         if uid not in self.pods:
             self._count += 1
-            self.pods[uid] = LocalPod(self, pod, f"10.77.{self._count // 250}.{self._count % 250 + 1}")
+            self.pods[uid] = LocalPod(self, pod, self.network.pod_address(self._count))
             self.pods[uid].start()
         if pod["metadata"].get("deletionTimestamp"):
             self.pods[uid].delete(pod["metadata"].get("deletionGracePeriodSeconds", 30))
@@ -229,7 +230,7 @@ class LocalPod:
         told = {
             "phase": phase,
             "startTime": now,
-            "hostIP": "10.77.255.1",
+            "hostIP": "10.255.255.1",
             "podIP": self._address,
             "podIPs": [{"ip": self._address}],
             "containerStatuses": [container],
@@ -339,11 +340,6 @@ def _publish(folder: Path, content: Mapping[str, bytes]) -> None:
     for name in content:
         if not (folder / name).is_symlink():
             (folder / name).symlink_to(Path("..data", name))
-
-
-def local(address: str) -> str:
-    """The loopback address that stands for a pod's address."""
-    return address.replace("10.", "127.", 1)
 
 
 def _image_environment(component: str) -> Mapping[str, str]:

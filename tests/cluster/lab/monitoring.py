@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from cluster.lab.addresses import local
 from cluster.lab.children import Child
 from cluster.lab.cluster import Object
-from cluster.lab.kubelet import local
 from cluster.lab.network import matches
 from cluster.lab.programs import program
 from cluster.lab.running import RunningMesh
@@ -207,7 +207,7 @@ def _targets(monitor: Object, service: Object, slices: dict[str, Object]) -> Ite
 
 def _is_process(endpoint: Object) -> bool:
     """Pods that KWOK pretends have addresses of 10.0.0.0/24, where nothing listens."""
-    return bool(endpoint["addresses"][0].startswith("10.77."))
+    return not endpoint["addresses"][0].startswith("10.0.0.")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ MODEL = "starter-chat"
 QUESTION = [{"role": "user", "content": "What is 7 + 5?"}]
 ANSWER_LIMIT_S = 120.0
 MESH: Object = {
-    "gateway": {"replicas": 2, "noticeSeconds": 3, "drainSeconds": 60, **PLACE},
+    "gateway": {"replicas": 2, "drainSeconds": 60, **PLACE},
     "scheduler": {**PLACE},
     "pools": {
         "chat": {"replicas": 2, "drainSeconds": 60, "env": {"TRENZA_CHAT_THREADS": 1}, **PLACE},
@@ -73,6 +73,11 @@ class RunningMesh:
             self.release.path("deployments"), lambda known: rolled_out(known[self.release.key(name)]), limit_s
         )
 
+    def await_settled(self) -> None:
+        """Waits until nothing of an earlier change is under way."""
+        for component in ("chat", "gateway", "scheduler"):
+            self.await_pods(component, 1 if component == "scheduler" else 2)
+
     def await_pods(self, component: str, count: int, limit_s: float = 180.0) -> None:
         """Waits until a component has so many pods, all ready, and none that is ending."""
 
@@ -95,7 +100,8 @@ def running_mesh(
     """
     with cluster.namespace(purpose) as namespace:
         prepare(namespace)
-        network = ServiceNetwork(cluster, namespace, third=next(_NETWORKS)).start()
+        assert cluster.plane is not None
+        network = ServiceNetwork(cluster, namespace, cluster.plane.loopback, next(_GROUPS)).start()
         folder = cluster.folder / namespace
         names = [f"{purpose}-{number}" for number in range(2)]
         kubelet = LocalKubelet(cluster, network, folder, *names).start()
@@ -111,7 +117,7 @@ def running_mesh(
             network.stop()
 
 
-_NETWORKS = itertools.count(1)
+_GROUPS = itertools.count(1)
 
 
 class Load:

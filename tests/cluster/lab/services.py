@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from itertools import count
 
+from cluster.lab.addresses import Loopback, local
 from cluster.lab.cluster import Cluster, Object
 
 CONNECT_LIMIT_S = 5.0
@@ -23,12 +24,14 @@ Endpoint = tuple[str, int]
 class ServiceNetwork:
     """The Services of a namespace. `resolve` is its DNS."""
 
-    def __init__(self, cluster: Cluster, namespace: str, third: int) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, loopback: Loopback, group: int) -> None:
         self._cluster, self.namespace = cluster, namespace
-        self._third = third
+        self._loopback, self._group = loopback, group
         self._addresses: dict[str, str] = {}
         self._endpoints: Mapping[tuple[str, str], list[Endpoint]] = {}
         self._turn = count()
+        self._relays: set[asyncio.Task[None]] = set()
+        self.troubles: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._loop.run_forever, self._follow)]
@@ -50,13 +53,17 @@ class ServiceNetwork:
         """The loopback address of a Service, which is made and listened on when it is first asked for."""
         with self._lock:
             if service not in self._addresses:
-                address = f"127.78.{self._third}.{len(self._addresses) + 1}"
+                address = self._loopback.service(self._group, len(self._addresses) + 1)
                 found = self._cluster.get(f"/api/v1/namespaces/{self.namespace}/services/{service}")
                 for port in found["spec"]["ports"]:
                     serving = self._listen(service, str(port["name"]), address, int(port["port"]))
                     asyncio.run_coroutine_threadsafe(serving, self._loop).result(10)
                 self._addresses[service] = address
             return self._addresses[service]
+
+    def pod_address(self, number: int) -> str:
+        """The address of the namespace's pod of that number, from 1 on."""
+        return self._loopback.pod(self._group, number)
 
     def resolve(self, text: str, namespace: str) -> str:
         """A text in which the names of Services are their addresses here."""
@@ -77,11 +84,18 @@ class ServiceNetwork:
 
     async def _listen(self, service: str, port_name: str, address: str, port: int) -> None:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            relay = asyncio.current_task()
+            assert relay is not None
+            self._relays.add(relay)  # asyncio itself forgets a connection of which one side has ended
+            relay.add_done_callback(self._relays.discard)
             endpoints = self._endpoints.get((service, port_name), [])
             if not endpoints:
+                self.troubles.append(f"{service}: no endpoint for {port_name}")
                 writer.transport.abort()
                 return
-            await _relay(endpoints[next(self._turn) % len(endpoints)], reader, writer)
+            endpoint = endpoints[next(self._turn) % len(endpoints)]
+            if trouble := await _relay(endpoint, reader, writer):
+                self.troubles.append(f"{service}: {endpoint} {trouble}")
 
         await asyncio.start_server(connected, address, port, backlog=512)
 
@@ -94,29 +108,32 @@ async def end_tasks() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _relay(endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carries bytes both ways until both ends have said their last."""
+async def _relay(endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """Carries bytes both ways until both ends have said their last. Returns what went wrong with the endpoint, or ""."""
     try:
         async with asyncio.timeout(CONNECT_LIMIT_S):
             far_reader, far_writer = await asyncio.open_connection(*endpoint)
-    except OSError:
+    except OSError as error:
         writer.transport.abort()
-        return
+        return f"did not take a connection: {error!r}"
     try:
-        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+        _, trouble = await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer))
+        return trouble
     finally:
         writer.close()
         far_writer.close()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
     try:
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
         writer.write_eof()
-    except OSError:
+    except OSError as error:
         writer.transport.abort()
+        return f"broke off: {error!r}"
+    return ""
 
 
 def _endpoints(slices: Sequence[Object]) -> Mapping[tuple[str, str], list[Endpoint]]:
@@ -128,7 +145,7 @@ def _endpoints(slices: Sequence[Object]) -> Mapping[tuple[str, str], list[Endpoi
         for port in piece.get("ports") or ():
             for endpoint in piece.get("endpoints") or ():
                 state = endpoint.get("conditions", {})
-                place = (endpoint["addresses"][0].replace("10.", "127.", 1), int(port["port"]))
+                place = (local(endpoint["addresses"][0]), int(port["port"]))
                 for wanted, table in (("ready", ready), ("serving", serving)):
                     if state.get(wanted):
                         table.setdefault((service, port["name"]), []).append(place)
