@@ -169,7 +169,8 @@ class LocalPod:
             if before != (self._started, self._ready, self.restarts):
                 self._tell("Running")
             if time.monotonic() - looked_at > REMOUNT_EVERY_S:
-                self._mount()
+                with contextlib.suppress(AssertionError):  # a Secret may be gone before the pod is, and its files stay
+                    self._mount()
                 looked_at = time.monotonic()
             self._deleted.wait(PROBE_EVERY_S)
         self._end(self._child)
