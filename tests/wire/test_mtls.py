@@ -80,6 +80,15 @@ class SecuredMesh:
         self.front.put(authority.issue("localhost"))
         for name, count in seen.items():
             eventually(lambda name=name, count=count: self.renewals(name) > count, 30)
+        eventually(lambda: self.front_door_is_of(authority), 30)  # looked at when somebody connects, once a second
+
+    def front_door_is_of(self, authority: Authority) -> bool:
+        """Whether the front door shows a certificate of that authority."""
+        trusting = ssl.create_default_context(cadata=authority.pem.decode())
+        try:
+            return httpx.get(f"{self.url}/healthz", verify=trusting, trust_env=False).is_success
+        except httpx.ConnectError:
+            return False
 
     def renewals(self, name: str) -> int:
         return self.mesh[name].log.count("the certificate was renewed use=mesh")
