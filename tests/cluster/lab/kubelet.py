@@ -149,6 +149,9 @@ class LocalPod:
         except Exception as error:
             self._kubelet.troubles.append(f"{self.name}: {error!r}")
             raise
+        finally:
+            if self._child is not None:
+                self._child.stop(0)  # whatever went wrong, no process is left
 
     def _live(self) -> None:
         self._child = self._start_container()
