@@ -72,14 +72,14 @@ class _Stream:
     def __init__(self, now: float) -> None:
         self.answers: dict[str, asyncio.Future[Lease]] = {}
         self.tickets: dict[str, scheduler_pb2.Ticket] = {}
-        self.outgoing: asyncio.Queue[scheduler_pb2.AdmitRequest] = asyncio.Queue()
+        self.outgoing: asyncio.Queue[scheduler_pb2.AdmitRequest | None] = asyncio.Queue()
         self.broken = asyncio.Event()
         self.joined_at = now
         self.heard_at = now
 
     async def requests(self) -> AsyncIterator[scheduler_pb2.AdmitRequest]:
-        while True:
-            yield await self.outgoing.get()
+        while (request := await self.outgoing.get()) is not None:
+            yield request
 
     def send_ticket(self, ticket: scheduler_pb2.Ticket, answer: asyncio.Future[Lease]) -> None:
         self.answers[ticket.request_id] = answer
@@ -218,6 +218,7 @@ class SchedulerLink:
                 end.cancel()
             await asyncio.wait(ends)
             call.cancel()
+            stream.outgoing.put_nowait(None)  # a call that the scheduler ended would wait for requests for ever
 
     def _dial(self) -> _Line:
         generation = self._transport.generation

@@ -174,3 +174,46 @@ async def test_the_stream_stays_while_the_renewed_certificate_leads_nowhere() ->
         assert len(scheduler.hellos) == 1
         link._address = address
         await until(lambda: len(scheduler.hellos) == 2 and link.up)
+
+
+class ClosingScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
+    """Answers a gateway's hello and ends the stream, as one that stops does."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+
+    async def Admit(
+        self, requests: AsyncIterator[scheduler_pb2.AdmitRequest], _context: Any
+    ) -> AsyncIterator[scheduler_pb2.AdmitResponse]:
+        await anext(aiter(requests))
+        self.streams += 1
+        yield scheduler_pb2.AdmitResponse(snapshot=scheduler_pb2.Snapshot())
+
+
+async def test_nothing_waits_for_requests_of_a_stream_that_the_scheduler_ended() -> None:
+    scheduler = ClosingScheduler()
+    service = RpcService(
+        "trenza.scheduler.v1.SchedulerService",
+        lambda s: scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, s),
+    )
+    server = RpcServer("127.0.0.1", 0, [service])
+    port = await server.start()
+    times = LinkTimes(first_pause_s=0.01, most_pause_s=0.02)
+    link = SchedulerLink(
+        f"127.0.0.1:{port}",
+        "g1",
+        LeaseBook(),
+        on_snapshot=lambda _: None,
+        on_change=lambda: None,
+        draw=lambda: 0.5,
+        times=times,
+    )
+    running = asyncio.create_task(link.run())
+    try:
+        await until(lambda: scheduler.streams >= 5)
+        consuming = [task for task in asyncio.all_tasks() if "_consume_request_iterator" in repr(task)]
+        assert len(consuming) <= 2  # of the stream that is, and of the one that has just ended
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await server.drain(0)
