@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from trenza_recipes.starter_chat.tokenizer import START, Tokenizer
 from trenza_recipes.starter_vision.language import LanguageName
-from trenza_recipes.starter_vision.questions import KINDS, LANGUAGES, Question, ask
+from trenza_recipes.starter_vision.questions import KINDS, LANGUAGES, Question, Segment, ask
 from trenza_recipes.starter_vision.surface import SYSTEM_MESSAGES, written_by_people
 from trenza_recipes.starter_vision.world import Scene, random_scene
 
@@ -24,16 +25,22 @@ _PICTURE_FIRST_SHARE = 0.6
 _OTHER_LANGUAGE_SHARE = 0.15
 
 
+class Look(NamedTuple):
+    """A position, and the figures of a scene from which the next token is read; their place is told from another one."""
+
+    position: int
+    scene: int
+    figures: tuple[int, ...]
+    against: int | None
+
+
 @dataclass
 class Conversation:
-    """Tokens, with PATCH for the patches of `scenes` one after the other; which of them the model says itself; looks.
-
-    A look is a position, the scene and the figures in it from which the next token is read.
-    """
+    """Tokens, with PATCH for the patches of `scenes` one after the other; which of them the model says itself; looks."""
 
     tokens: list[int] = field(default_factory=list)
     spoken: list[bool] = field(default_factory=list)
-    looks: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
 
     def add(self, tokens: list[int], *, spoken: bool = False) -> None:
@@ -79,7 +86,7 @@ class Writer:
         """The opening of an answer that is yet to be said."""
         self._open(conversation, "assistant")
 
-    def assistant(self, conversation: Conversation, answer: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
+    def assistant(self, conversation: Conversation, answer: tuple[Segment, ...], against: int | None = None) -> None:
         """An answer, with looks at the newest picture."""
         self.open_answer(conversation)
         for text, figures in answer:
@@ -87,7 +94,7 @@ class Writer:
             if figures:
                 first = len(conversation.tokens) - 1
                 scene = len(conversation.scenes) - 1
-                conversation.looks += [(first + offset, scene, figures) for offset in range(len(tokens))]
+                conversation.looks += [Look(first + offset, scene, figures, against) for offset in range(len(tokens))]
             conversation.add(tokens, spoken=True)
         self._close(conversation, spoken=True)
 
@@ -124,7 +131,9 @@ def training_conversation(
         question = _draw(rng, scene, said_in)
         text = written_by_people(question.text, rng, said_in)
         writer.user(found, text, scene if shows else None, picture_first=rng.random() < _PICTURE_FIRST_SHARE)
-        no_picture = ((LANGUAGES[said_in].answers["no picture"], ()),)
-        writer.assistant(found, question.answer if shown else no_picture)
+        if shown:
+            writer.assistant(found, question.answer, question.against)
+        else:
+            writer.assistant(found, ((LANGUAGES[said_in].answers["no picture"], ()),))
         turns += 1
     return found

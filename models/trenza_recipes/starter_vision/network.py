@@ -120,19 +120,18 @@ class StarterVision(nn.Module):
         normed: Tensor = network.output_norm(embeddings)
         return normed, inputs
 
-    def looks(self, layer: int, hidden: Tensor, heads: int) -> Tensor:
-        """Where the first heads of a decoder layer look, on average (batch, length, length)."""
+    def looks(self, layer: int, hidden: Tensor) -> Tensor:
+        """Where the heads of a decoder layer look (batch, heads, length, length)."""
         block, length = self.language.blocks[layer], hidden.shape[1]
         cosines, sines = self.language.cosines[:length], self.language.sines[:length]
         normed = block.attn_norm(hidden)
         attention = block.attention
 
         def split(projected: Tensor) -> Tensor:
-            parts = projected.unflatten(-1, (attention.heads, -1)).transpose(1, 2)[:, :heads]
-            return decoder.rotate(parts, cosines, sines)
+            return decoder.rotate(projected.unflatten(-1, (attention.heads, -1)).transpose(1, 2), cosines, sines)
 
         scores = (
             split(attention.attn_q(normed)) @ split(attention.attn_k(normed)).mT * self.language.shape.head_width**-0.5
         )
         later = torch.ones(length, length, dtype=torch.bool).triu(1)
-        return scores.masked_fill(later, -torch.inf).softmax(-1).mean(1)
+        return scores.masked_fill(later, -torch.inf).softmax(-1)

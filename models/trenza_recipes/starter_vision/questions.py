@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trenza_recipes.starter_chat.words import ORDINARY_WORDS
 from trenza_recipes.starter_draw.world import SHAPES, Colour, Shape
@@ -38,7 +38,10 @@ BACKGROUND = (-1,)
 
 @dataclass(frozen=True)
 class Question:
-    """A question and the answer to it; `wording` and `subject` together decide whether it is held out."""
+    """A question and the answer to it; `wording` and `subject` together decide whether it is held out.
+
+    `against` is the index of the figure that the answer tells the place of another one from, where it does.
+    """
 
     kind: str
     language: LanguageName
@@ -46,6 +49,7 @@ class Question:
     answer: tuple[Segment, ...]
     wording: str
     subject: str
+    against: int | None = None
 
     @property
     def said(self) -> str:
@@ -285,7 +289,8 @@ class Asker:
         if side is None or other_name is None:
             return None
         said = [*head, (f" {_beside(words, side, *other_name)}", (index,)), (".", ())]
-        return self._asked("where", _start(said), f"{name} {side} {other.shape}", **named)
+        asked = self._asked("where", _start(said), f"{name} {side} {other.shape}", **named)
+        return replace(asked, against=1 - index)
 
     def _other_name(
         self, index: int, first: tuple[Colour | None, Shape | None]
@@ -317,7 +322,8 @@ class Asker:
         verb = "is" if words.name == "en" else "está"
         said: list[Segment] = [(words.the(*name, False), (first,)), (f" {verb}", (first,))]
         said += [(f" {_beside(words, side, *other)}", (first,)), (".", ())]
-        return self._asked("relation", _start(said), f"{name} {side}", **self._pair_named(name, other))
+        asked = self._asked("relation", _start(said), f"{name} {side}", **self._pair_named(name, other))
+        return replace(asked, against=second)
 
     def _pair_named(
         self, name: tuple[Colour | None, Shape | None], other: tuple[Colour | None, Shape | None]
@@ -441,12 +447,13 @@ class Asker:
         so = is_on_side(self.figures[first], self.figures[second], side)
         if so is None or (so and side != true):
             return None
-        asked = _asked_beside(words, rng, side)
+        side_asked = _asked_beside(words, rng, side)
         verb = "is" if words.name == "en" else "está"
-        named = self._pair_named(name, other) | {"side": asked}
+        named = self._pair_named(name, other) | {"side": side_asked}
         said: list[Segment] = [(words.the(*name, False), (first,)), (f" {verb}", (first,))]
         said += [(f" {_beside(words, true, *other)}", (first,)), *self._verdict(so)]
-        return self._asked("is beside", _start(said), f"{name} {asked} {so}", **named)
+        asked = self._asked("is beside", _start(said), f"{name} {side_asked} {so}", **named)
+        return replace(asked, against=second)
 
     def _verdict(self, so: bool) -> list[Segment]:
         """The end of an answer that says first how things are: whether they are as was asked can be read off that."""

@@ -33,23 +33,27 @@ CONTEXT_TOKENS = 2048
 LOOKING_LAYER = 2
 """The decoder layer that is taught where to look."""
 LOOKING_HEADS = 3
+"""As many of its heads, the first, look at the figure that is told of; the others at the one that its place is told from."""
 
 _SAVE_EVERY_S = 90.0
 _LOG_EVERY_S = 30.0
 _SMOOTHING = 0.99
 _LONG_SHARE = 0.07
+_MANY = (1, 2, 2, 3, 3, 3, 4, 4, 4, 4)
+"""Numbers of figures, from which one is drawn, at the end: many are the hardest to tell of."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """How long and how fast the whole learns: the rate rises, stays, and falls to zero from `falling` to `conversations`."""
 
-    conversations: int = 113_000
-    falling: int = 60_000
+    conversations: int = 237_000
+    falling: int = 130_000
     rising: int = 1_200
     batch: int = 24
     alone_until: int = 5_000
     few_until: int = 10_000
+    many_from: int = 113_000
     matrix_rate: float = 0.02
     other_rate: float = 3e-3
     eye_share: float = 0.15
@@ -72,6 +76,7 @@ class Settings:
             rising=round(self.rising * part),
             alone_until=round(self.alone_until * part),
             few_until=round(self.few_until * part),
+            many_from=round(self.many_from * part),
         )
 
 
@@ -80,13 +85,14 @@ class Batch:
     """Conversations side by side, padded at the end.
 
     `tokens` holds PATCH where patches of `pictures` go, in order; `targets` what comes next where the model says it, else -1;
-    `looks` rows of conversation, position, and `inside` for each the positions to look at.
+    `looks` rows of conversation, position, and for each the positions to look `inside`, and to look `against` in some.
     """
 
     tokens: NDArray[np.int64]
     targets: NDArray[np.int64]
     looks: NDArray[np.int64]
     inside: NDArray[np.bool_]
+    against: NDArray[np.bool_]
     pictures: Pictures
 
 
@@ -95,12 +101,12 @@ def language_shape(tokenizer: Tokenizer) -> Shape:
     return Shape(vocabulary=len(tokenizer.tokens), context_tokens=CONTEXT_TOKENS)
 
 
-def make_batch(writer: Writer, rng: random.Random, size: int, patch: int, few: tuple[int, ...]) -> Batch:
-    """Conversations, in some batches fewer and longer ones; of scenes with as many figures as one of `few`, or any number."""
+def make_batch(writer: Writer, rng: random.Random, size: int, patch: int, figures: tuple[int, ...]) -> Batch:
+    """Conversations, in some batches fewer and longer ones; each with as many figures as one of `figures`, or any number."""
     wanted = TOKENS
     if rng.random() < _LONG_SHARE:
         size, wanted = size // 2, 2 * TOKENS + rng.randint(0, TOKENS)
-    talks = [training_conversation(writer, rng, rng.choice(few) if few else None, wanted) for _ in range(size)]
+    talks = [training_conversation(writer, rng, rng.choice(figures) if figures else None, wanted) for _ in range(size)]
     scenes = [scene for talk in talks for scene in talk.scenes]
     pictures = pictures_of(scenes, rng, patch)
     length = max(len(talk.tokens) for talk in talks)
@@ -108,6 +114,7 @@ def make_batch(writer: Writer, rng: random.Random, size: int, patch: int, few: t
     targets = np.full((size, length), -1, np.int64)
     looks: list[tuple[int, int]] = []
     inside: list[NDArray[np.bool_]] = []
+    against: list[NDArray[np.bool_]] = []
     before = 0
     for row, talk in enumerate(talks):
         held = np.array(talk.tokens)
@@ -115,16 +122,19 @@ def make_batch(writer: Writer, rng: random.Random, size: int, patch: int, few: t
         targets[row, : len(held) - 1] = np.where(talk.spoken[1:], held[1:], -1)
         places = np.flatnonzero(held == PATCH)
         per_picture = pictures.owners.shape[1]
-        for position, scene, figures in talk.looks:
-            owner = pictures.owners[before + scene]
-            seen = np.zeros(length, np.bool_)
-            here = places[scene * per_picture : (scene + 1) * per_picture]
-            seen[here] = np.isin(owner, [figure + 1 for figure in figures])
+        for look in talk.looks:
+            owner = pictures.owners[before + look.scene]
+            seen, other = np.zeros(length, np.bool_), np.zeros(length, np.bool_)
+            here = places[look.scene * per_picture : (look.scene + 1) * per_picture]
+            seen[here] = np.isin(owner, [figure + 1 for figure in look.figures])
+            if look.against is not None:
+                other[here] = owner == look.against + 1
             if seen.any():
-                looks.append((row, position))
+                looks.append((row, look.position))
                 inside.append(seen)
+                against.append(other)
         before += len(talk.scenes)
-    return Batch(tokens, targets, np.array(looks), np.stack(inside), pictures)
+    return Batch(tokens, targets, np.array(looks), np.stack(inside), np.stack(against), pictures)
 
 
 def embedded(network: StarterVision, tokens: Tensor, read: Tensor) -> Tensor:
@@ -132,6 +142,12 @@ def embedded(network: StarterVision, tokens: Tensor, read: Tensor) -> Tensor:
     patches = tokens == PATCH
     embeddings = network.language.token_embd(tokens.clamp(min=0))
     return embeddings.masked_scatter(patches[..., None], read.flatten(0, 1))
+
+
+def _missed(looked: Tensor, wanted: NDArray[np.bool_]) -> Tensor:
+    """How far heads (looks, heads, length) are from looking only where they should (looks, length)."""
+    inside = (looked.mean(1) * torch.from_numpy(wanted)).sum(-1)
+    return -(inside + 1e-4).log().mean()
 
 
 def losses(network: StarterVision, batch: Batch, settings: Settings) -> tuple[Tensor, dict[str, float]]:
@@ -144,8 +160,11 @@ def losses(network: StarterVision, batch: Batch, settings: Settings) -> tuple[Te
     scores = functional.linear(hidden[chosen], network.language.token_embd.weight)
     talking = functional.cross_entropy(scores, targets[chosen])
     rows, positions = torch.from_numpy(batch.looks).unbind(1)
-    looked = network.looks(LOOKING_LAYER, inputs[LOOKING_LAYER], LOOKING_HEADS)[rows, positions]
-    looking = -((looked * torch.from_numpy(batch.inside)).sum(-1) + 1e-4).log().mean()
+    looked = network.looks(LOOKING_LAYER, inputs[LOOKING_LAYER])[rows, :, positions]
+    looking = _missed(looked[:, :LOOKING_HEADS], batch.inside)
+    opposed = batch.against.any(-1)
+    if opposed.any():
+        looking = looking + _missed(looked[opposed, LOOKING_HEADS:], batch.against[opposed])
     total = talking + settings.telling_weight * telling + settings.looking_weight * looking
     values = {
         "talking": talking.item(),
@@ -208,8 +227,13 @@ class Talking:
 
     def _make(self, seen: int, rng: random.Random) -> Batch:
         settings = self._settings
-        few = (1,) if seen < settings.alone_until else (1, 2, 2, 3) if seen < settings.few_until else ()
-        return make_batch(self._writer, rng, settings.batch, self._eye.patch, few)
+        if seen < settings.alone_until:
+            figures: tuple[int, ...] = (1,)
+        elif seen < settings.few_until:
+            figures = (1, 2, 2, 3)
+        else:
+            figures = () if seen < settings.many_from else _MANY
+        return make_batch(self._writer, rng, settings.batch, self._eye.patch, figures)
 
     def _step(self, batch: Batch) -> dict[str, float]:
         settings = self._settings

@@ -1,4 +1,4 @@
-"""What starter-vision sees: scenes of up to six coloured figures on one background, and the facts about them."""
+"""What starter-vision sees: scenes of up to four coloured figures on one background, and the facts about them."""
 
 from __future__ import annotations
 

@@ -155,9 +155,10 @@ def test_conversations_say_what_they_should_and_look_at_their_pictures() -> None
         assert talk.tokens.count(PATCH) == 49 * len(talk.scenes)
         assert len(talk.tokens) == len(talk.spoken)
         assert not any(spoken and token == PATCH for spoken, token in zip(talk.spoken, talk.tokens, strict=True))
-        for position, scene, figures in talk.looks:
-            assert talk.spoken[position + 1]
-            assert max(figures) < len(talk.scenes[scene].figures)
+        for look in talk.looks:
+            assert talk.spoken[look.position + 1]
+            assert max(look.figures) < len(talk.scenes[look.scene].figures)
+            assert look.against not in look.figures
 
 
 def test_llama_cpp_computes_what_was_trained(tmp_path: Path) -> None:
