@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
+import contextlib
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ SHAPES = {
 VOCABULARY = 51_865
 CHUNK_BYTES = 2**20
 CALL_LIMIT_S = 1800.0
+Request = Callable[[Path], Awaitable[None]]
 Speeds = dict[int, float]
 """Seconds of sound per second, by the number of concurrent requests."""
 
@@ -78,13 +82,10 @@ def random_model(folder: Path, arguments: argparse.Namespace) -> Path:
 def compare(folder: Path, model: Path, arguments: argparse.Namespace) -> None:
     """Measures all sides with one model and prints a table."""
     recordings = spoken_recordings(folder, max(arguments.concurrency), arguments.seconds)
-    columns = {"locked": measure_locked(model, recordings, arguments)}
     root = one_model(folder / "models", "audio", "whisper", {"model": model})
     shape = {"slots": max(arguments.concurrency), "batch": arguments.batch, "threads": arguments.threads}
     with running_service("audio", root, **shape) as address:
-        columns["service"] = asyncio.run(measure_service(address, recordings, arguments))
-    if arguments.speaches:
-        columns["speaches"] = asyncio.run(measure_speaches(recordings, arguments))
+        columns = asyncio.run(measure(model, address, recordings, arguments))
     kind = "" if arguments.model else f"{arguments.shape}, random, "
     print(
         f"\n{kind}recordings of {arguments.seconds:g} s, median of {arguments.rounds} rounds, {arguments.threads} threads"
@@ -98,6 +99,28 @@ def compare(folder: Path, model: Path, arguments: argparse.Namespace) -> None:
         speeds = "".join(f"{column[concurrent]:>10.1f}" for column in columns.values())
         ratios = "".join(f"{columns['service'][concurrent] / columns[peer][concurrent]:>11.2f}" for peer in peers)
         print(f"{concurrent:>10}{speeds}{ratios}", flush=True)
+
+
+async def measure(
+    model: Path, address: str, recordings: list[Path], arguments: argparse.Namespace
+) -> dict[str, Speeds]:
+    """The speeds of every side. They take turns within each round, so that a machine that slows down slows all of them."""
+    async with contextlib.AsyncExitStack() as stack:
+        sides: dict[str, Request] = {"locked": stack.enter_context(locked(model, arguments.threads))}
+        sides["service"] = await stack.enter_async_context(service(address))
+        if arguments.speaches:
+            sides["speaches"] = await stack.enter_async_context(speaches(arguments))
+        for request in sides.values():
+            await request(recordings[0])
+        rounds: dict[tuple[str, int], list[float]] = collections.defaultdict(list)
+        for concurrent in arguments.concurrency:
+            for _ in range(arguments.rounds):
+                for name, request in sides.items():
+                    begun = time.perf_counter()
+                    await asyncio.gather(*(request(recording) for recording in recordings[:concurrent]))
+                    speed = arguments.seconds * concurrent / (time.perf_counter() - begun)
+                    rounds[name, concurrent].append(speed)
+        return {name: {c: statistics.median(rounds[name, c]) for c in arguments.concurrency} for name in sides}
 
 
 def spoken_recordings(folder: Path, count: int, length_s: float) -> list[Path]:
@@ -119,28 +142,31 @@ def spoken_recordings(folder: Path, count: int, length_s: float) -> list[Path]:
     return recordings
 
 
-def measure_locked(model: Path, recordings: list[Path], arguments: argparse.Namespace) -> Speeds:
-    """Plain faster-whisper, for which the requests stand in line."""
+@contextlib.contextmanager
+def locked(model: Path, threads: int) -> Iterator[Request]:
+    """Plain faster-whisper in one thread, for which the requests stand in line."""
     import ctranslate2
     from faster_whisper import WhisperModel
 
     gpu = ctranslate2.get_cuda_device_count() > 0
     device, kind = ("cuda", "float16") if gpu else ("cpu", "int8")
-    whisper = WhisperModel(str(model), device=device, compute_type=kind, cpu_threads=arguments.threads)
+    whisper = WhisperModel(str(model), device=device, compute_type=kind, cpu_threads=threads)
 
-    def one_round(concurrent: int) -> float:
-        begun = time.perf_counter()
-        for recording in recordings[:concurrent]:
-            segments, _ = whisper.transcribe(str(recording), language="en", temperature=0.0)
-            assert list(segments)
-        return arguments.seconds * concurrent / (time.perf_counter() - begun)
+    def transcribe(recording: Path) -> None:
+        segments, _ = whisper.transcribe(str(recording), language="en", temperature=0.0)
+        assert list(segments)
 
-    one_round(1)
-    return {c: statistics.median(one_round(c) for _ in range(arguments.rounds)) for c in arguments.concurrency}
+    with ThreadPoolExecutor(1) as thread:
+
+        async def request(recording: Path) -> None:
+            await asyncio.get_running_loop().run_in_executor(thread, transcribe, recording)
+
+        yield request
 
 
-async def measure_service(address: str, recordings: list[Path], arguments: argparse.Namespace) -> Speeds:
-    """The service, under concurrent calls."""
+@contextlib.asynccontextmanager
+async def service(address: str) -> AsyncIterator[Request]:
+    """The service, through gRPC."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = audio_pb2_grpc.AudioServiceStub(channel)
         context = common_pb2.RequestContext(model="bench")
@@ -155,11 +181,12 @@ async def measure_service(address: str, recordings: list[Path], arguments: argpa
             assert kinds[-1] == "summary"
             assert "segment" in kinds
 
-        return await _measure(request, recordings, arguments)
+        yield request
 
 
-async def measure_speaches(recordings: list[Path], arguments: argparse.Namespace) -> Speeds:
-    """Another server with OpenAI's API, under concurrent requests."""
+@contextlib.asynccontextmanager
+async def speaches(arguments: argparse.Namespace) -> AsyncIterator[Request]:
+    """Another server with OpenAI's API."""
     async with httpx.AsyncClient(base_url=arguments.speaches, timeout=CALL_LIMIT_S) as client:
         form = {"model": arguments.speaches_model, "language": "en", "temperature": "0", "response_format": "json"}
 
@@ -168,19 +195,7 @@ async def measure_speaches(recordings: list[Path], arguments: argparse.Namespace
             answer = await client.post("/v1/audio/transcriptions", data=form, files=files)
             answer.raise_for_status()
 
-        return await _measure(request, recordings, arguments)
-
-
-async def _measure(
-    request: Callable[[Path], Awaitable[None]], recordings: list[Path], arguments: argparse.Namespace
-) -> Speeds:
-    async def one_round(concurrent: int) -> float:
-        begun = time.perf_counter()
-        await asyncio.gather(*(request(recording) for recording in recordings[:concurrent]))
-        return arguments.seconds * concurrent / (time.perf_counter() - begun)
-
-    await one_round(1)
-    return {c: statistics.median([await one_round(c) for _ in range(arguments.rounds)]) for c in arguments.concurrency}
+        yield request
 
 
 if __name__ == "__main__":
