@@ -47,11 +47,16 @@ class Devices:
 
     def __init__(self) -> None:
         self._read_gpus = _gpu_reader()
+        self._shown: set[str] = set()
         psutil.cpu_percent()  # the first call only sets the mark from which the next one measures
 
     def read(self) -> list[Device]:
         """The devices as they are now, the CPU first; one that fails is left out. Takes a few milliseconds."""
         devices = [_cpu(), *self._read_gpus()]
+        names = {device.name for device in devices}
+        for gone in self._shown - names:
+            _MEMORY_BYTES.remove_by_labels({"device": gone})
+        self._shown = names
         for device in devices:
             _MEMORY_BYTES.labels(device.name, "total").set(device.memory_total_bytes)
             _MEMORY_BYTES.labels(device.name, "free").set(device.memory_free_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -206,6 +207,19 @@ async def test_uploads_that_are_no_sound_are_refused_and_the_service_lives_on(se
     assert not kept_uploads(service.spool)
     (loaded,) = service.host.loaded()
     assert loaded.gate.slots_used == 0
+
+
+async def test_a_disk_that_fills_up_within_the_last_piece_cuts_no_upload_short(service: Service) -> None:
+    config, chunk = transcription(b"x")[0], pb.TranscribeRequest(chunk=bytes(10**6))
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, usual[1]))
+    try:
+        with pytest.raises(RpcFault) as raised:
+            await service.responses([config, chunk, chunk])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert (raised.value.code, raised.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_CAPACITY")
+    assert not kept_uploads(service.spool)
 
 
 def kept_uploads(spool: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,15 +74,15 @@ class NVMLError(Exception):
     """What NVIDIA's library raises."""
 
 
-def fake_nvml(broken: bool = False) -> SimpleNamespace:
-    """Three GPUs: a healthy one, a part of one that tells no utilisation, and one that has fallen off the bus."""
+def fake_nvml(broken: bool = False, lost: Collection[int] = (2,)) -> SimpleNamespace:
+    """Three GPUs: a healthy one, a part of one that tells no utilisation, and one that has fallen off the bus, as `lost` says."""
 
     def init() -> None:
         if broken:
             raise NVMLError("Driver Not Loaded")
 
     def memory(handle: int) -> SimpleNamespace:
-        if handle == 2:
+        if handle in lost:
             raise NVMLError("GPU is lost")
         return SimpleNamespace(total=1000 + handle, free=400)
 
@@ -101,11 +102,16 @@ def fake_nvml(broken: bool = False) -> SimpleNamespace:
 
 
 def test_gpus_that_answer_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
-    assert Devices().read()[1:] == [Device("cuda:0", 1000, 400, 0.25), Device("cuda:1", 1001, 400, -1.0)]
+    lost = {2}
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(lost=lost))
+    devices = Devices()
+    assert devices.read()[1:] == [Device("cuda:0", 1000, 400, 0.25), Device("cuda:1", 1001, 400, -1.0)]
     shown = {"device": "cuda:1", "figure": "total"}
     assert REGISTRY.get_sample_value("trenza_device_memory_bytes", shown) == 1001
     assert REGISTRY.get_sample_value("trenza_device_memory_bytes", {**shown, "figure": "free"}) == 400
+    lost.add(1)
+    assert [device.name for device in devices.read()] == ["cpu", "cuda:0"]
+    assert REGISTRY.get_sample_value("trenza_device_memory_bytes", shown) is None
 
 
 @pytest.mark.parametrize("library", [None, fake_nvml(broken=True)])

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from grpc import StatusCode
@@ -35,7 +36,7 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
                     raise invalid("file", f"A piece of an upload has at most {MAX_CHUNK_BYTES} bytes.")
                 size_bytes += len(chunk)
                 check_size(size_bytes, limit_bytes)
-                await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(_write_whole, file, chunk)
             if not size_bytes:
                 raise invalid("file", "The file is empty.", Reason.INVALID_AUDIO)
             yield path
@@ -47,6 +48,13 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
     finally:
         with suppress(FileNotFoundError):
             os.unlink(name)
+
+
+def _write_whole(file: FileIO, chunk: bytes) -> None:
+    """Writes all of it: a disk that is about to be full takes a part without an error, and refuses what is left."""
+    left = memoryview(chunk)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _nameless(descriptor: int, name: str) -> Path:
