@@ -1,4 +1,4 @@
-"""Time to the first sound of the audio service against the same engine that speaks the whole text first: same run, side by side.
+"""Time to the first sound of the audio service against the same engine that speaks a whole text first, one after the other.
 
 The peer is what most speech servers do: one text after the other, each spoken and encoded whole before its first byte leaves. It is
 called in this process, without any connection. The service is measured from outside, through gRPC: until the first sound, and

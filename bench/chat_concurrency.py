@@ -1,4 +1,4 @@
-"""Tokens per second of the whole mesh against one `llama_cpp.Llama` at a time: same model, same run, side by side.
+"""Tokens per second of the whole mesh against one `llama_cpp.Llama` at a time: same model, one after the other in one run.
 
 The peer is what most llama-cpp-python servers do: one high-level object, one request after the other. It is given its best
 case: it is called in this process, without any HTTP, and always from the same thread (a pool of threads behind a lock, as web

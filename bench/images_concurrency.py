@@ -1,4 +1,4 @@
-"""Pictures per minute of the images service against the same pipeline behind a lock: same model, same run, side by side.
+"""Pictures per minute of the images service against the same pipeline behind a lock: same model, one after the other in one run.
 
 The peer is what a web service around diffusers usually is: one pipeline, one picture after the other. It is given its best case: it
 is called in this process, without any connection, always from the same thread, and encodes its pictures as the service does. The

@@ -69,6 +69,7 @@ def test_an_eviction_takes_one_pod_at_a_time(mesh: RunningMesh, load: Load) -> N
     mesh.await_pods("chat", 2)
     eventually(lambda: _evict(mesh, second.name) == httpx.codes.CREATED, 60, every_s=0.5)
     eventually(lambda: second.exit_code is not None, 120)
+    assert second.exit_code == 0
     mesh.await_pods("chat", 2)
 
 

@@ -30,6 +30,7 @@ def test_nobody_asks_then_somebody_does_then_nobody(mesh: RunningMesh) -> None:
     with KedaStandIn(mesh, POOL, cooldown_s=4) as keda, mesh.client() as client:
         mesh.await_pods("chat", 0)
         assert keda.replicas() == 0
+        keda.pushes.clear()
         assert MODEL in [model["id"] for model in client.get("/v1/models").json()["data"]]
         assert client.get("/readyz").status_code == 200
 

@@ -1,4 +1,4 @@
-{{/* What scales a component: dict "root" $ "name" … "autoscaler" (mode, minReplicas, maxReplicas, metrics or models …). */}}
+{{/* What scales a component: dict "root" $ "name" … "autoscaler" (mode, minReplicas, maxReplicas, cpuPercent or models …). */}}
 
 {{/* Up at once, at most doubling every 15 seconds; down slowly, one replica a minute. */}}
 {{- define "trenza.autoscaler.behavior" -}}

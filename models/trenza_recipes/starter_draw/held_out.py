@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
+from trenza_recipes.starter_chat.held_out import is_held_out
 from trenza_recipes.starter_draw.world import Scene
-
-_HELD_OUT_PERCENT = 15
-
-
-def is_held_out(key: str) -> bool:
-    """Whether what `key` names is kept for tests: about one key in seven is."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 100 < _HELD_OUT_PERCENT
 
 
 def scene_is_held_out(scene: Scene) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -59,12 +58,6 @@ def prepared(network: Network) -> Network:
     network.words.set_attn_implementation("eager")
     network.sentence.set_attn_implementation("eager")
     return network
-
-
-def load_network(pipeline: Path) -> Network:
-    """The network of a saved pipeline, to go on with."""
-    loaded = StableDiffusionXLPipeline.from_pretrained(pipeline)
-    return prepared(Network(loaded.tokenizer, loaded.text_encoder, loaded.text_encoder_2, loaded.unet))
 
 
 def build_scheduler() -> DDIMScheduler:

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from trenza_recipes.starter_chat.held_out import is_held_out
 from trenza_recipes.starter_draw import english, spanish
-from trenza_recipes.starter_draw.held_out import is_held_out
 from trenza_recipes.starter_draw.scenes import random_scene
 from trenza_recipes.starter_draw.world import Scene
 

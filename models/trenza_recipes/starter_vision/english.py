@@ -6,7 +6,7 @@ from trenza_recipes.starter_draw.world import Colour, Shape
 from trenza_recipes.starter_vision.language import Words
 from trenza_recipes.starter_vision.world import Ground
 
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+_NUMBERS = ("no", "one", "two", "three", "four")
 
 
 def _figure(colour: Colour | None, shape: Shape | None, several: bool) -> str:

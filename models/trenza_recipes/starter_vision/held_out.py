@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-
-_HELD_OUT_PERCENT = 15
-
-
-def is_held_out(key: str) -> bool:
-    """Whether what `key` names is kept for tests: about one key in seven is."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 100 < _HELD_OUT_PERCENT
+from trenza_recipes.starter_chat.held_out import is_held_out
 
 
 def figure_is_held_out(shape: str, colour: str, background: str) -> bool:

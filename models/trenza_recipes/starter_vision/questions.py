@@ -17,7 +17,6 @@ from trenza_recipes.starter_vision.world import (
     GROUNDS,
     MOST_FIGURES,
     SIDES,
-    Figure,
     Ground,
     Scene,
     Side,
@@ -534,8 +533,3 @@ def ask(
         if question is not None and (question.held_out == held_out or not question.subject):
             return question
     return None
-
-
-def figure_named(figure: Figure, language: LanguageName) -> str:
-    """A figure with its article, as answers name it."""
-    return LANGUAGES[language].a(figure.colour, figure.shape)

@@ -24,7 +24,7 @@ _COLOURS: dict[Ground, str] = {
     "white": "blanco",
     "grey": "gris",
 }
-_NUMBERS = ("ningún", "un", "dos", "tres", "cuatro", "cinco", "seis")
+_NUMBERS = ("ningún", "un", "dos", "tres", "cuatro")
 _FEMININE = ("star", None)
 
 

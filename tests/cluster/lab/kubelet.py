@@ -137,12 +137,6 @@ class LocalPod:
     def log(self) -> str:
         return self._child.log if self._child else ""
 
-    @property
-    def pid(self) -> int:
-        """The process of the container."""
-        assert self._child is not None
-        return self._child.popen.pid
-
     def _run(self) -> None:
         try:
             self._live()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import threading
 import time
 from collections import Counter
@@ -172,8 +173,17 @@ def ask(client: httpx.Client, model: str, stream: bool = False) -> str:
         return f"{type(error).__name__}: {error} after {time.monotonic() - begun:.1f} s"
     if answer.status_code != httpx.codes.OK:
         return f"{answer.status_code}: {answer.text[:300]}"
-    whole = "[DONE]" in answer.text if stream else True
-    return "" if whole and "12" in answer.text else f"wrong: {answer.text[-300:]}"
+    said = _streamed(answer.text) if stream else answer.json()["choices"][0]["message"]["content"]
+    return "" if said.rstrip(".").endswith("12") else f"wrong: {answer.text[-300:]}"
+
+
+def _streamed(body: str) -> str:
+    """What a stream said, or nothing if it was cut off."""
+    *events, end = [line.removeprefix("data: ") for line in body.splitlines() if line]
+    if end != "[DONE]":
+        return ""
+    choices = [choice for event in events for choice in json.loads(event)["choices"]]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 def rolled_out(deployment: Object) -> bool:

@@ -5,7 +5,8 @@ from itertools import islice, product
 
 import pytest
 from PIL import Image, ImageDraw
-from trenza_recipes.starter_draw.held_out import is_held_out, scene_is_held_out
+from trenza_recipes.starter_chat.held_out import is_held_out
+from trenza_recipes.starter_draw.held_out import scene_is_held_out
 from trenza_recipes.starter_draw.judging import judge
 from trenza_recipes.starter_draw.scenes import random_scene
 from trenza_recipes.starter_draw.world import COLOURS, PLACES, SHAPES, Figure, Scene, render
