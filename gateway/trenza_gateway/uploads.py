@@ -56,7 +56,11 @@ class FormFile:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The content from its beginning. Several readers do not disturb one another."""
         file = self._upload.file
-        file.rollover()  # type: ignore[attr-defined]  # starlette keeps it in a SpooledTemporaryFile
+        if self.size_bytes <= MEMORY_BYTES:  # so starlette has not put it on the disk
+            file.seek(0)
+            if content := file.read():
+                yield content
+            return
         descriptor, offset = file.fileno(), 0
         while chunk := await asyncio.to_thread(os.pread, descriptor, CHUNK_BYTES, offset):
             offset += len(chunk)

@@ -112,7 +112,7 @@ async def test_a_file_can_be_read_several_times_in_chunks(size_bytes: int) -> No
 async def test_files_are_gone_when_the_request_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     reader, before = uploads(), open_files()
-    request = request_of([part("file", bytes(MIB), "a.wav") + part("file", b"x", "b.wav") + END])
+    request = request_of([part("file", bytes(MIB), "a.wav") + part("file", bytes(MIB), "b.wav") + END])
     form = await reader.read(request, 4 * MIB)
     for file in form.files["file"]:
         await content_of(file)
@@ -121,6 +121,16 @@ async def test_files_are_gone_when_the_request_has_ended(tmp_path: Path, monkeyp
     reader.forget(request.scope)
     reader.forget(request.scope)
     assert open_files() == before
+
+
+async def test_a_small_file_needs_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "not there"))
+    small = bytes(range(256)) * (MEMORY_BYTES // 256)
+    [file] = (await uploads().read(request_of([part("file", small, "a.wav") + END]), MIB)).files["file"]
+    assert await content_of(file) == small
+    with pytest.raises(ApiError) as raised:
+        await uploads().read(request_of([part("file", small + b"x", "a.wav") + END]), MIB)
+    assert raised.value.status == 503
 
 
 async def test_what_fails_leaves_no_file_behind() -> None:

@@ -26,28 +26,38 @@ async def spooled(chunks: AsyncIterator[bytes], limit_bytes: int, folder: Path |
     Raises RpcFault: INVALID_ARGUMENT for an upload that is empty or larger than `limit_bytes`, or a piece that is too
     large; RESOURCE_EXHAUSTED/NO_CAPACITY when the disk is full.
     """
-    descriptor, name = await asyncio.to_thread(tempfile.mkstemp, prefix="trenza-audio-", suffix=".upload", dir=folder)
     try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            path = _nameless(descriptor, name)
-            size_bytes = 0
-            async for chunk in chunks:
-                if len(chunk) > MAX_CHUNK_BYTES:
-                    raise invalid("file", f"A piece of an upload has at most {MAX_CHUNK_BYTES} bytes.")
-                size_bytes += len(chunk)
-                check_size(size_bytes, limit_bytes)
-                await asyncio.to_thread(_write_whole, file, chunk)
-            if not size_bytes:
-                raise invalid("file", "The file is empty.", Reason.INVALID_AUDIO)
-            yield path
+        # Not in a thread: nobody would own the file if this were cancelled meanwhile.
+        descriptor, name = tempfile.mkstemp(prefix="trenza-audio-", suffix=".upload", dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                path = _nameless(descriptor, name)
+                await _fill(file, chunks, limit_bytes)
+                yield path
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
     except OSError as error:
         if error.errno not in _FULL:
             raise
         message = "There is no room for the upload now."
         raise RpcFault(StatusCode.RESOURCE_EXHAUSTED, Reason.NO_CAPACITY, message, retry_after_s=5.0) from error
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
+
+
+async def _fill(file: FileIO, chunks: AsyncIterator[bytes], limit_bytes: int) -> None:
+    size_bytes = 0
+    async for chunk in chunks:
+        if len(chunk) > MAX_CHUNK_BYTES:
+            raise invalid("file", f"A piece of an upload has at most {MAX_CHUNK_BYTES} bytes.")
+        size_bytes += len(chunk)
+        check_size(size_bytes, limit_bytes)
+        writing = asyncio.ensure_future(asyncio.to_thread(_write_whole, file, chunk))
+        try:
+            await asyncio.shield(writing)
+        finally:
+            await asyncio.wait({writing})  # the thread must not write to what is closed
+    if not size_bytes:
+        raise invalid("file", "The file is empty.", Reason.INVALID_AUDIO)
 
 
 def _write_whole(file: FileIO, chunk: bytes) -> None:
